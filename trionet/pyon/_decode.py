@@ -1,0 +1,164 @@
+"""PYON v2 text to values.
+
+Four ways, each with the same result as the last for what it takes on:
+
+- text without any class goes to msgspec (see `_plain`);
+- text with classes goes to the standard library's JSON scanner, which calls `_build` for each object;
+- from a long text the base64 of large arrays is cut out first, so that the scanner does not walk over it,
+  and is decoded where it stands: cutting it out as a string would cost more than decoding it;
+- what fails is read once more, object by object, only to say where.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+from trionet.pyon import _arrays
+from trionet.pyon._classes import CLASS_KEY, CLASSES
+from trionet.pyon._errors import PyonDecodeError
+from trionet.pyon._plain import decode_plain
+
+# Shorter texts are not worth a search for arrays.
+_LONG: Final = 1 << 16
+
+# Escapes with which letters of the class key could be written.
+_ESCAPED_LETTER: Final = re.compile(r"\\u00[567]")
+_ESCAPED_LETTER_BYTES: Final = re.compile(rb"\\u00[567]")
+
+# The beginning of an array up to its base64. `{"` cannot stand inside a JSON string (its quote would be
+# escaped), so in valid JSON this is always an array, and in invalid JSON what remains stays invalid.
+_ARRAY_HEAD: Final = r'\{"__jsonclass__":\["nparray",\[\[[\d,]*\],"[^"\\]{1,64}",(?=")'
+_ARRAY: Final = re.compile(_ARRAY_HEAD)
+_ARRAY_BYTES: Final = re.compile(_ARRAY_HEAD.encode())
+
+_PLAIN_JSON: Final = json.JSONDecoder()
+
+
+def decode(text: str | bytes) -> Any:
+    """Decode PYON v2 text; bytes are taken as UTF-8.
+
+    Arrays come back writable, C-contiguous and owners of their memory.
+
+    Raises:
+        PyonDecodeError: whatever is wrong with the text. It says where.
+    """
+    try:
+        return _decode(text)
+    except RecursionError:
+        raise PyonDecodeError("nested too deep") from None
+
+
+def _decode(text: str | bytes) -> Any:
+    if not _may_hold_classes(text):
+        try:
+            return decode_plain(text)
+        except (ValueError, RecursionError):
+            return _decode_json(_as_str(text), _PLAIN_JSON)
+    if len(text) >= _LONG:
+        spans = _array_spans(text)
+        if spans:
+            return _decode_around(text, spans)
+    return _decode_thoroughly(_as_str(text))
+
+
+def _may_hold_classes(text: str | bytes) -> bool:
+    if isinstance(text, bytes):
+        return CLASS_KEY.encode() in text or _ESCAPED_LETTER_BYTES.search(text) is not None
+    return CLASS_KEY in text or _ESCAPED_LETTER.search(text) is not None
+
+
+def _as_str(text: str | bytes) -> str:
+    if isinstance(text, str):
+        return text
+    try:
+        return str(text, "utf-8")
+    except UnicodeDecodeError as error:
+        raise PyonDecodeError(f"not UTF-8: {error.reason}", f"byte {error.start}") from None
+
+
+def _decode_json(text: str, decoder: json.JSONDecoder) -> Any:
+    try:
+        return decoder.decode(text)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno} column {error.colno}, character {error.pos}"
+        raise PyonDecodeError(error.msg, where) from error
+    except PyonDecodeError:
+        raise
+    except ValueError as error:  # an integer of more digits than Python converts
+        raise PyonDecodeError(str(error)) from error
+
+
+def _build(value: dict[str, Any]) -> Any:
+    return CLASSES.build(value[CLASS_KEY]) if CLASS_KEY in value else value
+
+
+_BUILDING: Final = json.JSONDecoder(object_hook=_build)
+
+
+def _decode_thoroughly(text: str) -> Any:
+    try:
+        return _decode_json(text, _BUILDING)
+    except PyonDecodeError as error:
+        if not error.where:
+            _build_at(_decode_json(text, _PLAIN_JSON), "$")
+        raise
+
+
+def _build_at(value: Any, path: str) -> Any:
+    """Build the classes of plain JSON again, to raise the error of `_decode_thoroughly` with its path."""
+    if type(value) is list:
+        return [_build_at(item, f"{path}[{index}]") for index, item in enumerate(value)]
+    if type(value) is not dict:
+        return value
+    built = {key: _build_at(item, f"{path}[{json.dumps(key)}]") for key, item in value.items()}
+    try:
+        return _build(built)
+    except PyonDecodeError as error:
+        raise PyonDecodeError(error.reason, path) from error.__cause__
+
+
+def _array_spans(text: str | bytes) -> list[tuple[int, int]]:
+    """Where the base64 of arrays stands, quotes not included."""
+    spans: list[tuple[int, int]] = []
+    search: Callable[..., re.Match[Any] | None] = (_ARRAY_BYTES if isinstance(text, bytes) else _ARRAY).search
+    quote: Any = b'"' if isinstance(text, bytes) else '"'
+    position = 0
+    while (head := search(text, position)) is not None:
+        start = head.end() + 1
+        end = text.find(quote, start)
+        if end < 0:
+            break
+        if end - start >= _LONG // 16:
+            spans.append((start, end))
+        position = end
+    return spans
+
+
+def _decode_around(text: str | bytes, spans: list[tuple[int, int]]) -> Any:
+    """Decode a text from which the base64 in `spans` is replaced by its number.
+
+    Arrays are built in the order of the text, so each number must be the next one. A number that stood
+    there from the beginning, or another oddity, breaks that order, and the whole text is read instead.
+    """
+    rest: list[str] = []
+    position = 0
+    for number, (start, end) in enumerate(spans):
+        rest += (_as_str(text[position : start - 1]), str(number))
+        position = end + 1
+    rest.append(_as_str(text[position:]))
+    pending = iter(range(len(spans)))
+
+    def build(value: dict[str, Any]) -> Any:
+        match value.get(CLASS_KEY):
+            case ["nparray", [shape, dtype, int(number)]] if number == next(pending, None):
+                return _arrays.decode_array(shape, dtype, text, *spans[number])
+        return _build(value)
+
+    try:
+        decoded = json.JSONDecoder(object_hook=build).decode("".join(rest))
+    except ValueError:
+        return _decode_thoroughly(_as_str(text))
+    return decoded

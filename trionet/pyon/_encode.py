@@ -1,0 +1,190 @@
+"""Values to PYON v2 text: the thorough way, for everything that `_plain` leaves.
+
+The text is made as a list of pieces that are joined once. Containers of scalars only are handed whole to
+the standard library's C encoder, and the base64 of an array goes into the list as it is: it never passes
+through JSON, and exists once more only in the result.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import reprlib
+from collections.abc import Callable, Iterable
+from json.encoder import encode_basestring_ascii
+from typing import Any, Final
+
+import numpy as np
+
+from trionet.pyon import _arrays
+from trionet.pyon._classes import CLASS_KEY, CLASSES, DICT_CLASS, TUPLE_CLASS, PyonClass
+from trionet.pyon._plain import encode_plain
+
+# From here on one call into C is cheaper than a loop that writes the items.
+_MANY: Final = 8
+
+_compact: Callable[[Any], str] = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_indented: Callable[[Any], str] = json.JSONEncoder(
+    indent=4, separators=(",", ": "), check_circular=False
+).encode
+
+
+def encode(value: Any, pretty: bool = False) -> str:
+    """Encode `value` as PYON v2 text: one line of ASCII, or indented by 4 with `pretty`.
+
+    Raises:
+        TypeError: for a type that PYON does not carry, anywhere inside.
+        ValueError: for a dict with the reserved key ``__jsonclass__``, an array of datetime64 or
+            timedelta64, an int of more digits than Python converts, or a value that contains itself or
+            is nested deeper than the interpreter can follow.
+    """
+    try:
+        if pretty:
+            return _indented(_jsonable(value))
+        if type(value) in (dict, list) and (plain := encode_plain(value)) is not None:
+            return str(plain, "ascii")
+        return "".join(_pieces(value))
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+
+
+def encode_bytes(value: Any, prefix: bytes = b"", suffix: bytes = b"") -> bytes:
+    """PYON v2 between `prefix` and `suffix`, put together with one copy: what protocols send.
+
+    Raises:
+        TypeError: as `encode` does.
+        ValueError: as `encode` does.
+    """
+    try:
+        if type(value) in (dict, list) and (plain := encode_plain(value)) is not None:
+            return prefix + plain + suffix
+        return b"".join([prefix, *map(str.encode, _pieces(value)), suffix])
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+
+
+def wrap(value: Any) -> Any:
+    """Mark a value inside the arguments of a custom class as one to be encoded as PYON.
+
+    All of them are, so this returns `value` itself. It is here for encoders written for sipyco, where the
+    arguments are plain JSON unless wrapped.
+    """
+    return value
+
+
+_TOO_DEEP: Final = "a value that contains itself, or is nested too deep, has no PYON form"
+
+
+def _float_text(value: float) -> str:
+    if math.isfinite(value):
+        return float.__repr__(value)
+    if value != value:
+        return "NaN"
+    return "Infinity" if value > 0 else "-Infinity"
+
+
+_SCALAR_TEXT: Final[dict[type, Callable[[Any], str]]] = {
+    type(None): lambda _: "null",
+    bool: lambda value: "true" if value else "false",
+    int: int.__repr__,
+    float: _float_text,
+    str: encode_basestring_ascii,
+}
+
+
+def _pieces(value: Any) -> list[str]:
+    pieces: list[str] = []
+    _write(value, pieces.append)
+    return pieces
+
+
+def _write(value: Any, out: Callable[[str], None]) -> None:
+    scalar_text = _SCALAR_TEXT.get(type(value))
+    if scalar_text is not None:
+        out(scalar_text(value))
+        return
+    kind = _kind(value)
+    if kind is list:
+        _write_list(value, out)
+    elif kind is dict:
+        _write_dict(value, out)
+    elif isinstance(kind, PyonClass):
+        _write_class(kind, value, out)
+    else:  # a subclass of str, int or float
+        out(_SCALAR_TEXT[kind](value))
+
+
+def _kind(value: Any) -> type | PyonClass:
+    """What `value` is written as: a JSON type or a class."""
+    cls = type(value)
+    if cls is list or cls is dict:
+        return _dict_kind(value) if cls is dict else list
+    pyon_class = CLASSES.by_type.get(cls)
+    if pyon_class is not None:
+        return pyon_class
+    if isinstance(value, dict):
+        return _dict_kind(value)
+    if isinstance(value, tuple):
+        return TUPLE_CLASS
+    for json_type in (list, str, int, float):
+        if isinstance(value, json_type):
+            return json_type
+    raise TypeError(f"{reprlib.repr(value)}: objects of type {cls.__name__} have no PYON form")
+
+
+def _dict_kind(value: dict[Any, Any]) -> type | PyonClass:
+    if CLASS_KEY in value:
+        raise ValueError(f"a dict with the reserved key {CLASS_KEY!r} has no PYON form")
+    return dict if all(isinstance(key, str) for key in value) else DICT_CLASS
+
+
+def _write_list(items: list[Any], out: Callable[[str], None]) -> None:
+    if len(items) >= _MANY and {*map(type, items)} <= _SCALAR_TEXT.keys():
+        out(_compact(items))
+    else:
+        _write_items(items, out)
+
+
+def _write_items(items: Iterable[Any], out: Callable[[str], None]) -> None:
+    separator = "["
+    for item in items:
+        out(separator)
+        _write(item, out)
+        separator = ","
+    out("[]" if separator == "[" else "]")
+
+
+def _write_dict(value: dict[str, Any], out: Callable[[str], None]) -> None:
+    separator = "{"
+    for key, item in value.items():
+        out(f"{separator}{encode_basestring_ascii(key)}:")
+        _write(item, out)
+        separator = ","
+    out("{}" if separator == "{" else "}")
+
+
+def _write_class(pyon_class: PyonClass, value: Any, out: Callable[[str], None]) -> None:
+    out(f'{{"{CLASS_KEY}":[{encode_basestring_ascii(pyon_class.name)},')
+    if type(value) is np.ndarray:
+        data = _arrays.array_bytes(value)
+        out(f'[{_compact(list(value.shape))},"{value.dtype.str}","')
+        for piece in _arrays.base64_pieces(data):
+            out(piece)
+        out('"]')
+    else:
+        _write_items(pyon_class.encode(value), out)
+    out("]}")
+
+
+def _jsonable(value: Any) -> Any:
+    """The same value as dicts, lists and scalars that the JSON encoder writes as PYON."""
+    if type(value) in _SCALAR_TEXT:
+        return value
+    kind = _kind(value)
+    if kind is list:
+        return [_jsonable(item) for item in value]
+    if kind is dict:
+        return {key: _jsonable(item) for key, item in value.items()}
+    if isinstance(kind, PyonClass):
+        return {CLASS_KEY: [kind.name, [_jsonable(item) for item in kind.encode(value)]]}
+    return value

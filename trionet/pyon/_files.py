@@ -1,0 +1,47 @@
+"""Files that are whole or not there at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sys
+from pathlib import Path
+
+StrPath = str | os.PathLike[str]
+
+
+def write_atomically(path: StrPath, content: str) -> None:
+    """Replace the content of a file, so that a crash at any moment leaves the old or the new one whole.
+
+    The content goes to a new file beside it, which is synchronised to the disk and then renamed. A
+    symbolic link is followed, and the permissions of a file that is replaced are kept.
+
+    Raises:
+        OSError: from the file system; the old file is untouched and the new one removed.
+    """
+    target = Path(os.path.realpath(path))
+    unfinished = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with open(unfinished, "x", encoding="utf-8", newline="\n") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileNotFoundError):
+            unfinished.chmod(target.stat().st_mode & 0o7777)
+        unfinished.replace(target)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    _sync_directory(target.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a rename durable. Windows cannot open directories and needs no such step."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
