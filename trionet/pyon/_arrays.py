@@ -33,6 +33,8 @@ _TEXT_PIECE: Final = _PIECE // 3 * 4
 # numpy always allocates one item, even for an array without any, so the item size itself needs a bound
 # where no data stands behind it.
 _LARGEST_ITEM_OF_EMPTY: Final = 1 << 20
+# Items of no bytes take no memory, but whoever makes a list of them would.
+_MOST_ITEMS_OF_NOTHING: Final = 1 << 16
 # numpy's own limit since 2.0; older versions allow 32.
 _MAX_DIMENSIONS: Final = 64
 
@@ -60,7 +62,12 @@ def array_bytes(array: np.ndarray[Any, Any]) -> memoryview:
         raise ValueError(f"numpy arrays of dtype {dtype} have no PYON form")
     contiguous = np.ascontiguousarray(array)
     # A view as bytes, because structured dtypes and single Unicode items have no buffer format of their own.
-    return memoryview(contiguous.reshape(-1).view(np.uint8) if contiguous.size and contiguous.itemsize else b"")
+    return _bytes_of(contiguous) if contiguous.size and contiguous.itemsize else memoryview(b"")
+
+
+def _bytes_of(array: np.ndarray[Any, Any]) -> memoryview:
+    octets: Any = array.reshape(-1).view(np.uint8)  # numpy declares itself a buffer from Python 3.12 on
+    return memoryview(octets)
 
 
 def base64_pieces(data: memoryview) -> Iterator[str]:
@@ -129,12 +136,15 @@ def decode_array(
         )
     if expected == 0 and dtype.itemsize > _LARGEST_ITEM_OF_EMPTY:
         raise PyonDecodeError(f"an empty array with items of {dtype.itemsize} bytes")
+    if dtype.itemsize == 0 and math.prod(lengths) > _MOST_ITEMS_OF_NOTHING:
+        raise PyonDecodeError(f"{math.prod(lengths)} items without any bytes")
     try:
-        array = np.empty(lengths, dtype)
+        # Not np.empty(), which makes the items of |S0 and <U0 longer, out of memory that held other things.
+        array: np.ndarray[Any, Any] = np.ndarray(lengths, dtype)
     except (ValueError, MemoryError) as error:
         raise PyonDecodeError(f"shape {tuple(lengths)}: {error}") from None
     if expected:
-        _fill(memoryview(array.reshape(-1).view(np.uint8)), payload, start, stop)
+        _fill(_bytes_of(array), payload, start, stop)
         _check_items(array)
     return array
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from trionet.pyon import _arrays
 from trionet.pyon._errors import PyonDecodeError
+from trionet.pyon._hashed import make_dict, make_set
 
 #: The key that marks an object as a class. No dict that is encoded may have it.
 CLASS_KEY: Final = "__jsonclass__"
@@ -97,11 +98,11 @@ def _items(value: Any) -> list[Any]:
     return value
 
 
-def _pairs(value: Any) -> list[Any]:
-    for pair in _items(value):
+def _decode_dict(pairs: Any) -> dict[Any, Any]:
+    for pair in _items(pairs):
         if type(pair) is not list or len(pair) != 2:
             raise PyonDecodeError("expected a list of pairs")
-    return value  # type: ignore[no-any-return]  # checked by _items
+    return make_dict([key for key, _ in pairs], [value for _, value in pairs])
 
 
 def _decode_complex(real: Any, imag: Any) -> complex:
@@ -141,6 +142,8 @@ def _encode_array(array: np.ndarray[Any, Any]) -> tuple[list[int], str, str]:
 
 
 def _encode_scalar(scalar: np.generic) -> tuple[str, str]:
+    if scalar.dtype.hasobject:  # a void with such fields: its bytes are pointers
+        raise TypeError("numpy scalars with object fields have no PYON form")
     return scalar.dtype.str, _arrays.encode_base64(scalar.tobytes())
 
 
@@ -157,13 +160,13 @@ SCALAR_TYPES: Final[tuple[type[np.generic], ...]] = (
 )
 
 #: How a dict with a key that is not a str is written; chosen by its keys, not by its type.
-DICT_CLASS: Final = PyonClass("dict", _pair_list, lambda pairs: dict(_pairs(pairs)), 1)
+DICT_CLASS: Final = PyonClass("dict", _pair_list, _decode_dict, 1)
 TUPLE_CLASS: Final = PyonClass("tuple", lambda value: (list(value),), lambda items: tuple(_items(items)), 1)
 
 _BUILTIN: tuple[tuple[tuple[type, ...], PyonClass], ...] = (
     ((tuple,), TUPLE_CLASS),
     ((), DICT_CLASS),
-    ((set,), PyonClass("set", lambda value: (list(value),), lambda items: set(_items(items)), 1)),
+    ((set,), PyonClass("set", lambda value: (list(value),), lambda items: make_set(_items(items)), 1)),
     ((slice,), PyonClass("slice", lambda value: (value.start, value.stop, value.step), slice, 3)),
     ((complex,), PyonClass("complex", lambda value: (value.real, value.imag), _decode_complex, 2)),
     (
@@ -172,7 +175,7 @@ _BUILTIN: tuple[tuple[tuple[type, ...], PyonClass], ...] = (
     ),
     ((bytes,), PyonClass("bytes", lambda value: (_arrays.encode_base64(value),), _decode_bytes, 1)),
     # Read only: an OrderedDict is a dict subclass and written as an object, like upstream.
-    ((), PyonClass("OrderedDict", _pair_list, lambda pairs: OrderedDict(_pairs(pairs)), 1)),
+    ((), PyonClass("OrderedDict", _pair_list, lambda pairs: OrderedDict(_decode_dict(pairs)), 1)),
     ((np.ndarray,), PyonClass("nparray", _encode_array, _decode_array, 3)),
     (SCALAR_TYPES, PyonClass("npscalar", _encode_scalar, _decode_scalar, 2)),
 )

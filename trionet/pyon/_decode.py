@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -33,6 +34,9 @@ _ESCAPED_LETTER_BYTES: Final = re.compile(rb"\\u00[567]")
 _ARRAY_HEAD: Final = r'\{"__jsonclass__":\["nparray",\[\[[\d,]*\],"[^"\\]{1,64}",(?=")'
 _ARRAY: Final = re.compile(_ARRAY_HEAD)
 _ARRAY_BYTES: Final = re.compile(_ARRAY_HEAD.encode())
+
+# What stands for base64 that is cut out; see `_decode_around`.
+_MARK: Final = f"{secrets.token_hex(16)} "
 
 _PLAIN_JSON: Final = json.JSONDecoder()
 
@@ -56,12 +60,12 @@ def _decode(text: str | bytes) -> Any:
         try:
             return decode_plain(text)
         except (ValueError, RecursionError):
-            return _decode_json(_as_str(text), _PLAIN_JSON)
+            return _decode_json(as_str(text), _PLAIN_JSON)
     if len(text) >= _LONG:
         spans = _array_spans(text)
         if spans:
             return _decode_around(text, spans)
-    return _decode_thoroughly(_as_str(text))
+    return _decode_thoroughly(as_str(text))
 
 
 def _may_hold_classes(text: str | bytes) -> bool:
@@ -70,7 +74,8 @@ def _may_hold_classes(text: str | bytes) -> bool:
     return CLASS_KEY in text or _ESCAPED_LETTER.search(text) is not None
 
 
-def _as_str(text: str | bytes) -> str:
+def as_str(text: str | bytes) -> str:
+    """The text; PyonDecodeError if it is bytes that are not UTF-8."""
     if isinstance(text, str):
         return text
     try:
@@ -103,21 +108,30 @@ def _decode_thoroughly(text: str) -> Any:
         return _decode_json(text, _BUILDING)
     except PyonDecodeError as error:
         if not error.where:
-            _build_at(_decode_json(text, _PLAIN_JSON), "$")
+            _build_at(_decode_json(text, _PLAIN_JSON), [])
         raise
 
 
-def _build_at(value: Any, path: str) -> Any:
+def _build_at(value: Any, path: list[str | int]) -> Any:
     """Build the classes of plain JSON again, to raise the error of `_decode_thoroughly` with its path."""
     if type(value) is list:
-        return [_build_at(item, f"{path}[{index}]") for index, item in enumerate(value)]
+        return [_build_below(item, path, index) for index, item in enumerate(value)]
     if type(value) is not dict:
         return value
-    built = {key: _build_at(item, f"{path}[{json.dumps(key)}]") for key, item in value.items()}
+    built = {key: _build_below(item, path, key) for key, item in value.items()}
     try:
         return _build(built)
     except PyonDecodeError as error:
-        raise PyonDecodeError(error.reason, path) from error.__cause__
+        steps = "".join(f"[{json.dumps(step)}]" for step in path)
+        raise PyonDecodeError(error.reason, f"${steps}") from error.__cause__
+
+
+def _build_below(value: Any, path: list[str | int], step: str | int) -> Any:
+    # One list for all, not a text for each: joining a long key to every item below it takes forever.
+    path.append(step)
+    built = _build_at(value, path)
+    path.pop()
+    return built
 
 
 def _array_spans(text: str | bytes) -> list[tuple[int, int]]:
@@ -138,27 +152,25 @@ def _array_spans(text: str | bytes) -> list[tuple[int, int]]:
 
 
 def _decode_around(text: str | bytes, spans: list[tuple[int, int]]) -> Any:
-    """Decode a text from which the base64 in `spans` is replaced by its number.
+    """Decode a text from which the base64 in `spans` is replaced by a mark with its number.
 
-    Arrays are built in the order of the text, so each number must be the next one. A number that stood
-    there from the beginning, or another oddity, breaks that order, and the whole text is read instead.
+    A mark has a part that no sender can know, so only those set here are taken for one. Each stands in the
+    arguments of an array; if these are odd in any way, the whole text is read instead.
     """
-    rest: list[str] = []
-    position = 0
-    for number, (start, end) in enumerate(spans):
-        rest += (_as_str(text[position : start - 1]), str(number))
-        position = end + 1
-    rest.append(_as_str(text[position:]))
-    pending = iter(range(len(spans)))
 
     def build(value: dict[str, Any]) -> Any:
         match value.get(CLASS_KEY):
-            case ["nparray", [shape, dtype, int(number)]] if number == next(pending, None):
-                return _arrays.decode_array(shape, dtype, text, *spans[number])
+            case ["nparray", [shape, dtype, str(mark)]] if mark.startswith(_MARK):
+                return _arrays.decode_array(shape, dtype, text, *spans[int(mark[len(_MARK) :])])
         return _build(value)
 
+    rest: list[str] = []
+    position = 0
     try:
-        decoded = json.JSONDecoder(object_hook=build).decode("".join(rest))
+        for number, (start, end) in enumerate(spans):
+            rest += (as_str(text[position:start]), f"{_MARK}{number}")
+            position = end
+        rest.append(as_str(text[position:]))
+        return json.JSONDecoder(object_hook=build).decode("".join(rest))
     except ValueError:
-        return _decode_thoroughly(_as_str(text))
-    return decoded
+        return _decode_thoroughly(as_str(text))

@@ -1,0 +1,77 @@
+"""Connecting to TCP servers, for all protocols: addresses, TLS, keepalive."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from typing import Final
+
+import trio
+
+from trionet._tls import TLSConfig, TLSIdentity
+from trionet._transport import Transport, format_address, open_transport
+
+#: Seconds a connection attempt may take by default: host names, TCP and TLS.
+CONNECT_TIMEOUT: Final = 10.0
+
+
+async def connect(
+    host: str, port: int, *, ssl_context: TLSConfig | None = None, connect_timeout: float = CONNECT_TIMEOUT
+) -> Transport:
+    """Connect to a TCP server, with keepalive and without delay for small messages.
+
+    Args:
+        host: Name or address; all addresses of a name are tried.
+        port: The port.
+        ssl_context: Speak TLS.
+        connect_timeout: Seconds for all of it.
+
+    Raises:
+        OSError: as the system reports it: ConnectionRefusedError, socket.gaierror, ...
+        TimeoutError: when the seconds are over.
+        ssl.SSLError: if TLS cannot be agreed upon.
+    """
+    name = format_address((host, port))
+    with trio.move_on_after(connect_timeout):
+        try:
+            tcp = await trio.open_tcp_stream(host, port)
+        except OSError as error:
+            raise _plain_error(error, name) from error
+        keep_alive(tcp)
+        if ssl_context is None:
+            return open_transport(tcp, name)
+        return open_transport(await _add_tls(tcp, host, ssl_context, name), name)
+    raise TimeoutError(f"no connection to {name} within {connect_timeout} s")
+
+
+async def _add_tls(tcp: trio.SocketStream, host: str, config: TLSConfig, name: str) -> trio.abc.Stream:
+    context = config.client_context() if isinstance(config, TLSIdentity) else config
+    stream = trio.SSLStream(tcp, context, server_hostname=host)
+    try:
+        await stream.do_handshake()
+    except BaseException as error:
+        await trio.aclose_forcefully(tcp)
+        if not isinstance(error, trio.BrokenResourceError):
+            raise
+        if isinstance(error.__cause__, ssl.SSLError):
+            raise error.__cause__ from error
+        raise ConnectionResetError(f"{name} closed the connection in the TLS handshake") from error
+    return stream
+
+
+def _plain_error(error: OSError, name: str) -> OSError:
+    """The reason behind trio's "all attempts failed", if all of them failed alike."""
+    cause = error.__cause__
+    attempts = cause.exceptions if isinstance(cause, BaseExceptionGroup) else (cause,)
+    first = attempts[0]
+    if isinstance(first, OSError) and first.errno and {type(one) for one in attempts} == {type(first)}:
+        return type(first)(first.errno, f"{first.strerror} ({name})")
+    return error
+
+
+def keep_alive(stream: trio.abc.Stream) -> None:
+    """Notice peers that went away without a word, after the system's time (two hours, usually)."""
+    if isinstance(stream, trio.SocketStream):
+        with contextlib.suppress(OSError):
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

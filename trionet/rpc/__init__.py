@@ -1,0 +1,1 @@
+"""Remote procedure calls: the protocol of ARTIQ and sipyco, on Trio."""

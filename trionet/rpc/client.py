@@ -1,0 +1,465 @@
+"""Calling the methods of objects on an RPC server, ours or sipyco's.
+
+A call that is alone takes the shortest way: its request is sent before anything else happens. When
+several tasks call at once, their requests are collected and leave together, with one system call for all
+that became ready in one scheduling round. A task of the connection reads all the time, so a large request
+and a large reply cannot block each other, and a connection that is lost is noticed at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final
+
+import trio
+from outcome import Value
+
+from trionet._connect import CONNECT_TIMEOUT, connect
+from trionet._tasks import open_background_tasks
+from trionet._tls import TLSConfig
+from trionet._transport import Transport, open_transport
+from trionet.rpc.methods import TargetDescription, read_description
+from trionet.wire.errors import (
+    CallInfo,
+    ConnectionLost,
+    LocalProtocolError,
+    RemoteProtocolError,
+    TrionetError,
+)
+from trionet.wire.packed_exceptions import rebuild
+from trionet.wire.rpc import AUTO, MAX_MESSAGE_SIZE, AutoTarget, ClientConnection, MethodsReceived, Reply, State
+from trionet.wire.rpc_messages import Greeting
+
+#: Seconds that a server may take by default for each of the two steps of the handshake.
+HANDSHAKE_TIMEOUT: Final = 10.0
+#: Calls that may wait for their replies on one connection by default.
+MAX_PENDING_CALLS: Final = 1024
+
+# Requests are put together up to about this many bytes.
+_BATCH: Final = 1 << 16
+
+
+class RpcClient:
+    """A connection to an RPC server. Made by `open_rpc_client` and `wrap_rpc_stream`.
+
+    Any number of tasks may call at the same time. The requests share the connection in the order of the
+    calls, and the server answers in that order.
+
+    Attributes:
+        peer: Address of the server.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        nursery: trio.Nursery,
+        *,
+        max_message_size: int,
+        max_pending_calls: int,
+        handshake_timeout: float,
+    ) -> None:
+        self.peer = transport.peer
+        self._transport = transport
+        self._nursery = nursery
+        self._handshake_timeout = handshake_timeout
+        self._wire = ClientConnection(max_message_size)
+        self._greeting = Greeting((), None, ())
+        self._target: str | None = None
+        self._methods: frozenset[str] = frozenset()
+        self._slots = trio.Semaphore(max_pending_calls)
+        self._waiting: dict[int, trio.lowlevel.Task] = {}
+        self._unsent: deque[tuple[int, bytes]] = deque()
+        self._in_transit: frozenset[int] = frozenset()
+        self._writer: trio.lowlevel.Task | None = None  # while it has nothing to do
+        self._io_scope = trio.CancelScope()
+        self._lost: str | None = None
+        self._lost_cause: BaseException | None = None
+        self._disconnected = trio.Event()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the targets that the server offers."""
+        return self._greeting.targets
+
+    @property
+    def description(self) -> str | None:
+        """What the server says of itself."""
+        return self._greeting.description
+
+    @property
+    def target(self) -> str | None:
+        """The target that was selected, or None."""
+        return self._target
+
+    @property
+    def methods(self) -> frozenset[str]:
+        """Names of the methods of the target. sipyco's servers list private ones, too."""
+        return self._methods
+
+    @property
+    def pyon_version(self) -> int:
+        """The encoding agreed upon: 2, or 1 with servers before sipyco 1.10."""
+        return self._wire.pyon_version
+
+    @property
+    def proxy(self) -> RpcProxy:
+        """The target in attribute style: ``await client.proxy.set_power(1.5)``."""
+        return RpcProxy(self)
+
+    @property
+    def disconnect_reason(self) -> str | None:
+        """Why the connection is lost; None while it is not."""
+        return self._lost
+
+    async def wait_disconnected(self) -> None:
+        """Wait until the connection is lost, whichever side has ended it."""
+        await self._disconnected.wait()
+
+    async def select_target(self, name: str | AutoTarget) -> None:
+        """Choose the target of the calls. Once per connection, if it was opened with ``target=None``.
+
+        Raises:
+            IncompatibleServer: if the server does not have it. Another can be selected then.
+            ValueError: for `AUTO`, if the server has not exactly one target.
+            ConnectionLost: if the server closes instead of accepting it.
+            TimeoutError: if the server says nothing.
+
+        Cancelled, the connection is closed.
+        """
+        started = trio.current_time()
+        try:
+            line = self._wire.select_target(name)
+        except TrionetError as error:
+            raise type(error)(error.message, self._info(None, started)) from None
+        self._target = self.targets[0] if isinstance(name, AutoTarget) else name
+        event = await self._shake_hands(line, started)
+        if not isinstance(event, MethodsReceived):
+            raise RemoteProtocolError("expected a set of method names", self._info(None, started))
+        self._methods = event.methods
+        self._nursery.start_soon(self._run)
+
+    async def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of the target and return its result.
+
+        Args:
+            method: Its name.
+            *args: Values that PYON can carry; so must be the keyword arguments and the result.
+
+        Raises:
+            AttributeError: if the target has no such method. Nothing was sent.
+            TypeError: if an argument cannot be encoded (ValueError likewise). Nothing was sent.
+            RemoteError: if the method raised an exception that is not a builtin one.
+            Exception: if it raised a builtin one: that class, with its text. The remote traceback and the
+                place are in its notes, and the place is its attribute ``call``, a `CallInfo`.
+            ConnectionLost: if the connection is, or was, lost: whether the call was executed is unknown.
+            RemoteProtocolError: if the server answers what is no reply. The connection is closed.
+
+        Cancellation: while it waits for its turn or the reply, nothing is damaged, and the reply is
+        discarded when it comes; the server executes the call all the same. In the middle of sending, the
+        connection is closed, and the next call raises `ConnectionLost` at once.
+        """
+        if method not in self._methods:
+            self._check_usable(method)
+            raise self._no_such_method(method)
+        return await self._request(method, lambda: self._wire.call(method, args, kwargs))
+
+    async def describe(self) -> TargetDescription:
+        """Documentation of the target and of its methods. Raises as `call` does."""
+        started = trio.current_time()
+        received = await self._request("get_rpc_method_list", self._wire.list_methods)
+        try:
+            return read_description(received)
+        except ValueError as error:
+            raise RemoteProtocolError(str(error), self._info("get_rpc_method_list", started)) from error
+
+    def _no_such_method(self, method: str) -> AttributeError:
+        error = AttributeError(f"target {self._target!r} of {self.peer} has no method {method!r}")
+        error.name, error.obj = method, self.proxy  # lets the interpreter suggest a similar name
+        return error
+
+    def _info(self, method: str | None, started: float, traceback: tuple[str, ...] = ()) -> CallInfo:
+        return CallInfo(self.peer, self._target, method, trio.current_time() - started, traceback)
+
+    def _check_usable(self, method: str) -> None:
+        if self._lost is not None:
+            info = CallInfo(self.peer, self._target, method, 0.0)
+            raise ConnectionLost(self._lost, info) from self._lost_cause
+        if self._wire.state is not State.READY:
+            raise LocalProtocolError("no target is selected", CallInfo(self.peer, None, method))
+
+    # -- calls ---------------------------------------------------------------------------------------
+
+    async def _request(self, method: str, encode: Callable[[], tuple[int, bytes]]) -> Any:
+        started = trio.current_time()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._check_usable(method)
+        try:
+            self._slots.acquire_nowait()
+        except trio.WouldBlock:
+            await self._slots.acquire()
+        try:
+            self._check_usable(method)
+            call_id, line = encode()
+            self._send(call_id, line)
+            reply = await self._wait_reply(call_id)
+        finally:
+            self._slots.release()
+        if reply is None:
+            kind = RemoteProtocolError if isinstance(self._lost_cause, RemoteProtocolError) else ConnectionLost
+            raise kind(str(self._lost), self._info(method, started)) from self._lost_cause
+        if reply.failure is not None:
+            raise rebuild(reply.failure, self._info(method, started, reply.failure.traceback))
+        return reply.result
+
+    def _send(self, call_id: int, line: bytes) -> None:
+        """Send at once if no other call is under way; else let the writer send it with the next ones."""
+        if not self._waiting and not self._unsent and not self._in_transit:
+            try:
+                sent = self._transport.send_nowait(line)
+            except trio.BrokenResourceError as error:
+                self._lose(f"connection lost: {error}", error)
+                return
+            if sent == len(line):
+                return
+            line = line[sent:]
+            if sent:
+                self._in_transit = frozenset((call_id,))
+        self._unsent.append((call_id, line))
+        if self._writer is not None:
+            trio.lowlevel.reschedule(self._writer)
+            self._writer = None
+
+    async def _wait_reply(self, call_id: int) -> Reply | None:
+        """The reply; None if the connection is lost before it comes."""
+        if self._lost is not None:
+            return None
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            del self._waiting[call_id]
+            self._give_up(call_id)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._waiting[call_id] = trio.lowlevel.current_task()
+        reply: Reply | None = await trio.lowlevel.wait_task_rescheduled(abort)
+        return reply
+
+    def _give_up(self, call_id: int) -> None:
+        """A caller was cancelled: see `call` for what follows."""
+        if call_id in self._in_transit:
+            self._lose("connection closed, because a call was cancelled while it was being sent", None)
+            return
+        for index, (unsent_id, _) in enumerate(self._unsent):
+            if unsent_id == call_id:
+                del self._unsent[index]
+                self._wire.withdraw(call_id)
+                return
+        self._wire.abandon(call_id)
+
+    # -- tasks of the connection ---------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        """Read and write until the connection is lost, then close it."""
+        try:
+            with self._io_scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._read)
+                    nursery.start_soon(self._write)
+        finally:
+            self._lose("connection closed", None)
+            await self._transport.aclose()
+
+    async def _read(self) -> None:
+        try:
+            while data := await self._transport.receive():
+                self._wire.receive_data(data)
+                while isinstance(reply := self._wire.next_event(), Reply):
+                    task = self._waiting.pop(reply.call_id)
+                    trio.lowlevel.reschedule(task, Value(reply))
+            self._lose("connection closed by the server", None)
+        except RemoteProtocolError as error:
+            self._lose(error.message, error)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self._lose(f"connection lost: {error}", error)
+
+    async def _write(self) -> None:
+        while True:
+            if not self._unsent:
+                self._in_transit = frozenset()
+                await self._wait_unsent()
+            size, ids, lines = 0, [], []
+            while self._unsent and size < _BATCH:
+                call_id, line = self._unsent.popleft()
+                ids.append(call_id)
+                lines.append(line)
+                size += len(line)
+            self._in_transit = frozenset(ids)
+            try:
+                await self._transport.send(b"".join(lines))
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                self._lose(f"connection lost: {error}", error)
+
+    async def _wait_unsent(self) -> None:
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._writer = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._writer = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def _lose(self, reason: str, cause: BaseException | None) -> None:
+        """The connection is of no more use: fail the calls that wait, and have it closed."""
+        if self._lost is not None:
+            return
+        self._lost, self._lost_cause = reason, cause
+        self._wire.close()
+        self._disconnected.set()
+        self._io_scope.cancel()
+        waiting, self._waiting = self._waiting, {}
+        for task in waiting.values():
+            trio.lowlevel.reschedule(task, Value(None))
+
+    # -- handshake -----------------------------------------------------------------------------------
+
+    async def _greet(self) -> None:
+        started = trio.current_time()
+        event = await self._shake_hands(self._wire.greet(), started)
+        if not isinstance(event, Greeting):
+            raise RemoteProtocolError("expected a greeting", self._info(None, started))
+        self._greeting = event
+
+    async def _shake_hands(self, line: bytes, started: float) -> Any:
+        """Send a line of the handshake and wait for what it is answered with."""
+        event = None
+        try:
+            with trio.move_on_after(self._handshake_timeout):
+                await self._transport.send(line)
+                while (event := self._wire.next_event()) is None:
+                    data = await self._transport.receive()
+                    if not data:
+                        raise ConnectionLost("closed by the server in the handshake", self._info(None, started))
+                    self._wire.receive_data(data)
+        except RemoteProtocolError as error:
+            raise RemoteProtocolError(error.message, self._info(None, started)) from error
+        except trio.BrokenResourceError as error:
+            raise ConnectionLost(f"lost in the handshake: {error}", self._info(None, started)) from error
+        finally:
+            if event is None:
+                self._lose("the handshake was not completed", None)
+        if event is None:
+            seconds = self._handshake_timeout
+            raise TimeoutError(f"no answer of {self.peer} in the RPC handshake within {seconds} s")
+        return event
+
+
+class RpcProxy:
+    """A remote target in attribute style; see `RpcClient.proxy`.
+
+    ``proxy.method`` is an async function; AttributeError if the target has no such method.
+    """
+
+    __slots__ = ("_client",)
+
+    def __init__(self, client: RpcClient) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        if name not in self._client._methods:
+            raise self._client._no_such_method(name)
+        client = self._client
+
+        async def method(*args: Any, **kwargs: Any) -> Any:
+            return await client.call(name, *args, **kwargs)
+
+        method.__name__ = method.__qualname__ = name
+        return method
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._client._methods]
+
+    def __repr__(self) -> str:
+        return f"<RpcProxy of target {self._client.target!r} at {self._client.peer}>"
+
+
+@contextlib.asynccontextmanager
+async def open_rpc_client(
+    host: str,
+    port: int,
+    target: str | AutoTarget | None = AUTO,
+    *,
+    ssl_context: TLSConfig | None = None,
+    connect_timeout: float = CONNECT_TIMEOUT,
+    handshake_timeout: float = HANDSHAKE_TIMEOUT,
+    max_message_size: int = MAX_MESSAGE_SIZE,
+    max_pending_calls: int = MAX_PENDING_CALLS,
+) -> AsyncIterator[RpcClient]:
+    """Connect to an RPC server: ``async with open_rpc_client("laser-pc", 3251) as laser:``.
+
+    Args:
+        host: Name or address of the server.
+        port: Its port.
+        target: Name of the target; `AUTO` for the only one; None to look at ``targets`` first, and then
+            call ``select_target``.
+        ssl_context: Speak TLS; see `TLSIdentity`.
+        connect_timeout: Seconds for the connection, all addresses of the name and TLS included.
+        handshake_timeout: Seconds that the server may take for each of the two steps of the handshake.
+        max_message_size: Longest reply accepted, in bytes; a longer one ends the connection.
+        max_pending_calls: Calls that may wait for their replies; further ones wait for their turn.
+
+    Raises:
+        OSError: if the server cannot be reached: ConnectionRefusedError, TimeoutError, ...
+        IncompatibleServer: if it does not have the target.
+        ValueError: for `AUTO`, if it has not exactly one target.
+        RemoteProtocolError: if it is no RPC server.
+        ConnectionLost: if it closes the connection in the handshake.
+
+    When the block ends the connection is closed; calls of other tasks that still wait raise
+    `ConnectionLost`.
+    """
+    transport = await connect(host, port, ssl_context=ssl_context, connect_timeout=connect_timeout)
+    async with _open_client(transport, target, handshake_timeout, max_message_size, max_pending_calls) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def wrap_rpc_stream(
+    stream: trio.abc.Stream,
+    target: str | AutoTarget | None = AUTO,
+    *,
+    handshake_timeout: float = HANDSHAKE_TIMEOUT,
+    max_message_size: int = MAX_MESSAGE_SIZE,
+    max_pending_calls: int = MAX_PENDING_CALLS,
+) -> AsyncIterator[RpcClient]:
+    """Be an RPC client over a stream that is connected already. It is closed when the block ends.
+
+    The arguments and errors are those of `open_rpc_client`.
+    """
+    transport = open_transport(stream)
+    async with _open_client(transport, target, handshake_timeout, max_message_size, max_pending_calls) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def _open_client(
+    transport: Transport,
+    target: str | AutoTarget | None,
+    handshake_timeout: float,
+    max_message_size: int,
+    max_pending_calls: int,
+) -> AsyncIterator[RpcClient]:
+    try:
+        async with open_background_tasks() as nursery:
+            client = RpcClient(
+                transport,
+                nursery,
+                max_message_size=max_message_size,
+                max_pending_calls=max_pending_calls,
+                handshake_timeout=handshake_timeout,
+            )
+            await client._greet()
+            if target is not None:
+                await client.select_target(target)
+            yield client
+    finally:
+        await transport.aclose()
