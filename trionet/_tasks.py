@@ -16,19 +16,12 @@ async def open_background_tasks() -> AsyncIterator[trio.Nursery]:
     an object is no business of its user. What a task raises does come in a group, and cancels the block.
     """
     raised: BaseException | None = None
-    only_raised = False
-    try:
-        async with trio.open_nursery() as nursery:
-            try:
-                yield nursery
-            except BaseException as error:
-                raised = error
-                raise
-            finally:
-                nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        only_raised = group.exceptions == (raised,)
-        if not only_raised:
-            raise
-    if only_raised and raised is not None:
-        raise raised  # out here, so that the group does not become its context
+    async with trio.open_nursery() as nursery:
+        try:
+            yield nursery
+        except BaseException as error:
+            raised = error  # Cancelled, too: it goes on below, where it would have gone
+        finally:
+            nursery.cancel_scope.cancel()
+    if raised is not None:
+        raise raised

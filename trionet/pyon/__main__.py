@@ -60,7 +60,7 @@ def convert(file: Path) -> str:
     _store_new(backup, old, file.stat().st_mode & 0o777)
     try:
         write_atomically(file, new)
-    except BaseException:
+    except OSError:  # and the file is what it was
         backup.unlink()
         raise
     return f"converted, the old content is in {backup}"
@@ -81,8 +81,8 @@ def _store_new(path: Path, content: bytes, mode: int) -> None:
 def _reason(error: Exception) -> str:
     if isinstance(error, FileExistsError):
         return f"not converted, the backup {error.filename} exists"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
     return f"not PYON v1: {error}" if isinstance(error, PyonDecodeError) else f"no PYON v2 form: {error}"
 
 

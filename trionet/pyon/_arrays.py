@@ -196,12 +196,9 @@ def _fill(target: memoryview, payload: Base64, start: int, stop: int) -> None:
     filled = 0
     for piece_start in range(start, stop, _TEXT_PIECE):
         piece = decode_base64(payload[piece_start : min(piece_start + _TEXT_PIECE, stop)])
-        try:
-            target[filled : filled + len(piece)] = piece
-        except ValueError:  # padding in the middle makes a piece too short or, at the end, too long
-            raise PyonDecodeError("invalid base64: padding before the end") from None
+        target[filled : filled + len(piece)] = piece
         filled += len(piece)
-    if filled != len(target):
+    if filled != len(target):  # a piece before the last ended in padding
         raise PyonDecodeError("invalid base64: padding before the end")
 
 

@@ -144,7 +144,8 @@ def _encode_array(array: np.ndarray[Any, Any]) -> tuple[list[int], str, str]:
 def _encode_scalar(scalar: np.generic) -> tuple[str, str]:
     if scalar.dtype.hasobject:  # a void with such fields: its bytes are pointers
         raise TypeError("numpy scalars with object fields have no PYON form")
-    return scalar.dtype.str, _arrays.encode_base64(scalar.tobytes())
+    # numpy.bytes_(b"") has no bytes, but tobytes() gives one.
+    return scalar.dtype.str, _arrays.encode_base64(scalar.tobytes() if scalar.dtype.itemsize else b"")
 
 
 def _pair_list(value: dict[Any, Any]) -> tuple[list[list[Any]]]:

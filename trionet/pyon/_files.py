@@ -37,11 +37,15 @@ def write_atomically(path: StrPath, content: str) -> None:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Make a rename durable. Windows cannot open directories and needs no such step."""
+    """Make a rename durable. Windows cannot open directories and needs no such step.
+
+    Some network file systems refuse; the new file is in place and whole by now, so that is no error.
+    """
     if sys.platform == "win32":
         return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -61,9 +61,19 @@ _BYTES_ESCAPE: Final = re.compile(rf"\\(?:x{_HEX2}|[0-7]{{1,3}}|\r\n|[\s\S])")
 _UNUSUAL_ESCAPE: Final = re.compile(r"\\(?:[^abfnrtv\\'\"xuU]|u[dD])")
 _UNUSUAL_BYTES_ESCAPE: Final = re.compile(r"\\[^abfnrtv\\'\"x]")
 _SIMPLE_ESCAPES: Final = {
-    **{"\\\n": "", "\\\r": "", "\\\r\n": ""},
-    **{"\\\\": "\\", "\\'": "'", '\\"': '"'},
-    **{"\\a": "\a", "\\b": "\b", "\\f": "\f", "\\n": "\n", "\\r": "\r", "\\t": "\t", "\\v": "\v"},
+    "\\\n": "",
+    "\\\r": "",
+    "\\\r\n": "",
+    "\\\\": "\\",
+    "\\'": "'",
+    '\\"': '"',
+    "\\a": "\a",
+    "\\b": "\b",
+    "\\f": "\f",
+    "\\n": "\n",
+    "\\r": "\r",
+    "\\t": "\t",
+    "\\v": "\v",
 }
 
 

@@ -1,0 +1,1 @@
+"""Programs that run in processes of their own and answer commands: see `tests.benchmarks._workers`."""

@@ -1,0 +1,126 @@
+"""The harness on measurements that are made up, and one row in earnest. Nothing here looks at times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.__main__ import main
+from tests.benchmarks._rounds import Measure, Open, Quantity, Run, alternate, compare
+from tests.benchmarks._table import Entry, Goal, Omitted, Row, at_least, at_most, format_table
+from tests.benchmarks._workers import PeerFailed, PeerMissing, Worker
+
+
+def _values(*values: float) -> Open:
+    """A measurement that gives these values, one after the other."""
+    rest = list(values)
+
+    def measure() -> Mapping[str, float]:
+        return {"calls": rest.pop(0)}
+
+    return lambda _: measure
+
+
+def _failing(error: Exception) -> Open:
+    def start(_: ExitStack) -> Measure:
+        raise error
+
+    return start
+
+
+def test_sides_take_turns_and_the_first_does_not_count() -> None:
+    order: list[str] = []
+
+    def side(name: str) -> Callable[[], Mapping[str, float]]:
+        def measure() -> Mapping[str, float]:
+            order.append(name)
+            return {"n": len(order)}
+
+        return measure
+
+    ours, theirs = alternate([side("ours"), side("theirs")], rounds=2)
+    assert order == ["ours", "theirs"] * 3
+    assert ours == {"n": [3, 5]}
+    assert theirs == {"n": [4, 6]}
+
+
+def test_the_ratio_is_that_of_the_medians() -> None:
+    quantity = Quantity("calls", "calls", "calls/s", {"peer": at_least(2)})
+    [row] = compare(Run(rounds=3), "peer", _values(9, 4, 6, 50), _values(9, 2, 3, 1), [quantity])
+    assert isinstance(row, Row)
+    assert row.ours == [4, 6, 50]
+    assert row.ratio == 3
+    assert row.spread == (2, 50)
+    assert row.mark == "ok"
+
+
+@pytest.mark.parametrize(
+    ("goal", "mark"),
+    [(at_least(2), "ok"), (at_least(2.1), "below"), (at_most(2), "ok"), (at_most(1.9), "below"), (None, "")],
+)
+def test_marks(goal: Goal | None, mark: str) -> None:
+    assert Row("row", "peer", "MB", [2.0], [1.0], goal).mark == mark
+
+
+def test_goals_belong_to_a_peer() -> None:
+    quantity = Quantity("calls", "calls", "calls/s", {"another": at_least(2)})
+    [row] = compare(Run(rounds=1), "peer", _values(1, 1), _values(1, 1), [quantity])
+    assert isinstance(row, Row)
+    assert row.goal is None
+
+
+@pytest.mark.parametrize(
+    ("error", "failed"), [(PeerMissing("not installed"), False), (PeerFailed("crashed"), True)]
+)
+def test_a_peer_without_a_result_is_a_line_and_no_number(error: Exception, failed: bool) -> None:
+    quantity = Quantity("calls", "calls", "calls/s")
+    [entry] = compare(Run(), "peer", _values(1), _failing(error), [quantity])
+    assert isinstance(entry, Omitted)
+    assert entry.failed is failed
+    assert format_table([entry]).strip() == f"calls, peer: {entry.reason}"
+
+
+def test_the_table_is_markdown_with_aligned_columns() -> None:
+    rows: list[Entry] = [
+        Row("calls", "peer", "calls/s", [12345.0], [100.0], at_least(3)),
+        Row("a longer name", "peer", "kB", [5.0], [50.0]),
+        Omitted("calls", "other", "left out: not installed"),
+    ]
+    *table, blank, note = format_table(rows).splitlines()
+    assert [line.count("|") for line in table] == [10] * 4
+    assert len({len(line) for line in table}) == 1
+    assert [cell.strip() for cell in table[2].split("|")[1:-1]] == [
+        *("calls", "peer", "12,345", "100", "calls/s", "123.45", "123.45 to 123.45", ">= 3", "ok")
+    ]
+    assert not blank
+    assert note == "calls, other: left out: not installed"
+
+
+def test_a_peer_that_crashes_says_why() -> None:
+    with Worker("trionet_rpc", "client", "no port") as worker, pytest.raises(PeerFailed, match="ValueError"):
+        worker.hello()
+
+
+def test_a_peer_that_is_not_installed_is_missing(tmp_path: Path) -> None:
+    with Worker("sipyco_rpc", "server", str(tmp_path)) as worker, pytest.raises(PeerMissing, match="sipyco"):
+        worker.hello()
+
+
+def test_a_row_in_earnest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--quick", "--only", "pyon v2 nested"]) == 0
+    output, _ = capsys.readouterr()
+    assert "PYON v2 encode and decode, nested data of 36 kB" in output
+    assert "sipyco: left out: no checkout given" in output
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--peer", "nobody=."], ["--peer", "sipyco=/nowhere"], ["--rounds", "0"], ["--only", "xyz"]]
+)
+def test_odd_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert arguments[0] in capsys.readouterr().err

@@ -1,0 +1,98 @@
+"""The command line: ``trionet rpc`` and ``trionet demo``.
+
+    __init__    the commands, their exit status, Ctrl-C, closed pipes
+        |
+    rpc, interactive, demo
+        |
+    arguments   values that are typed;   prompt    lines that are typed
+    output      what is printed;         parser    options
+
+It stands beside the front ends, and uses their public names only.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from trionet import __version__
+from trionet.cli.demo import add_demo_parser
+from trionet.cli.output import CommandError, prepare_streams, say_error, traceback_text
+from trionet.cli.parser import CommandParser, options_first
+from trionet.cli.rpc import OPTIONS, add_rpc_parser
+
+__all__ = ["main"]
+
+#: Exit status after Ctrl-C, as shells have it.
+INTERRUPTED: Final = 130
+
+_EPILOG: Final = """\
+examples:
+  trionet demo
+  trionet rpc laser-pc 3251 list-methods
+  trionet rpc laser-pc 3251 call set_power 1.5
+
+Exit status: 0 if all went well, 1 if something failed, 2 if the command line makes no sense, 130 after
+Ctrl-C. Errors are one line on standard error.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: The words behind the name of the program; by default those it was started with.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        SystemExit: for ``--help`` and ``--version``, and if the command line makes no sense.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["rpc"]:
+        words[1:] = options_first(words[1:], OPTIONS)
+    prepare_streams()
+    options = _parser().parse_args(words)
+    return _run(lambda: options.run(options))
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        prog="trionet",
+        description="Connect the instruments of a laboratory: tools for the command line.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("--version", action="version", version=f"trionet {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    add_rpc_parser(commands)
+    add_demo_parser(commands)
+    return parser
+
+
+def _run(command: Callable[[], int]) -> int:
+    """Run a command. What goes wrong outside of this program ends in a line, not in a traceback."""
+    status = INTERRUPTED
+    try:
+        status = _run_and_report(command)
+    except* KeyboardInterrupt:  # bare, or in the group of a task
+        pass
+    return status
+
+
+def _run_and_report(command: Callable[[], int]) -> int:
+    try:
+        status = command()
+        sys.stdout.flush()
+    except CommandError as error:
+        if error.remote_traceback:
+            print(traceback_text(error.remote_traceback), file=sys.stderr)
+        say_error(str(error))
+        return 1
+    except BrokenPipeError:
+        # Whoever read our output has left. The interpreter flushes once more at exit: into nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status

@@ -1,0 +1,8 @@
+"""``python -m trionet.cli``."""
+
+import sys
+
+from trionet.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
