@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -125,11 +126,8 @@ def test_the_directory_is_synchronised_after_the_rename(
     synchronised: list[str] = []
 
     def fsync(descriptor: int) -> None:
-        synchronised.append(
-            str(Path(f"/proc/self/fd/{descriptor}").resolve() if descriptor < 0 else descriptor)
-        )
-        is_directory = os.path.isdir(descriptor)
-        synchronised[-1] = "directory" if is_directory else "file"
+        is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        synchronised.append("directory" if is_directory else "file")
         assert (tmp_path / "file").exists() == is_directory
 
     monkeypatch.setattr(os, "fsync", fsync)

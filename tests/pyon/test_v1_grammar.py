@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -108,14 +109,21 @@ def test_arrays_long_enough_to_be_read_in_place(quote: str, prefix: str, size: i
         assert same(decoded, array)
 
 
-def test_nesting_of_a_few_hundred() -> None:
-    for opener, closer in ("[]", "()", ("{1:", "}"), ("(1,", ")"), ("slice(", ")")):
-        value = v1.decode(opener * 900 + "7" + closer * 900)
-        for _ in range(3):
-            value = {"[": lambda v: v[0], "(": lambda v: v, "{1:": lambda v: v[1]}.get(
-                opener, lambda v: v[1] if type(v) is tuple else v.stop
-            )(value)
-    assert v1.decode("(" * 900 + "7" + ")" * 900) == 7
+@pytest.mark.parametrize(
+    ("opener", "closer", "unpack"),
+    [
+        ("[", "]", lambda value: value[0]),
+        ("(", ")", lambda value: value),
+        ("(1,", ")", lambda value: value[1]),
+        ("{1:", "}", lambda value: value[1]),
+        ("slice(", ")", lambda value: value.stop),
+    ],
+)
+def test_nesting_of_many_hundreds(opener: str, closer: str, unpack: Callable[[Any], Any]) -> None:
+    value = v1.decode(opener * 900 + "7" + closer * 900)
+    for _ in range(900):
+        value = unpack(value)
+    assert value == 7
 
 
 @settings(max_examples=150, deadline=None)

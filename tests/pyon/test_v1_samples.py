@@ -76,6 +76,7 @@ def test_encode_refuses_what_upstream_refuses(sample: dict[str, Any]) -> None:
             slice(OrderedDict([(1, 2)]), slice(1, 2, 3), "\U0001f600\ud800é\x7f"),
             "slice(OrderedDict([(1, 2)]), slice(1, 2, 3), '\U0001f600\\ud800é\\x7f')",
         ),
+        ([slice(OrderedDict()), OrderedDict()], "[slice(None, OrderedDict(), None), OrderedDict([])]"),
         (b"it's", 'b"it\'s"'),
         (b"a\"'", "b'a\"\\''"),
         (list(range(9)), "[0, 1, 2, 3, 4, 5, 6, 7, 8]"),

@@ -122,7 +122,7 @@ def test_wrong_greeting(line: bytes) -> None:
     assert client.next_event() is None
 
 
-@pytest.mark.parametrize("name", ["a b", "a\nb", "", "\ud800", " a"])
+@pytest.mark.parametrize("name", ["a b", "a\nb", "\ud800"])
 def test_offered_name_that_no_target_line_can_carry(name: str) -> None:
     """Choosing it must not send something else, nor leave a line half chosen."""
     with pytest.raises((RemoteProtocolError, IncompatibleServer)):

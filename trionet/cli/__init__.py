@@ -19,7 +19,7 @@ from typing import Final
 
 from trionet import __version__
 from trionet.cli.demo import add_demo_parser
-from trionet.cli.output import CommandError, prepare_streams, say_error, traceback_text
+from trionet.cli.output import CommandError, error_text, prepare_streams, say_error, traceback_text
 from trionet.cli.parser import CommandParser, options_first
 from trionet.cli.rpc import OPTIONS, add_rpc_parser
 
@@ -91,8 +91,10 @@ def _run_and_report(command: Callable[[], int]) -> int:
             print(traceback_text(error.remote_traceback), file=sys.stderr)
         say_error(str(error))
         return 1
-    except BrokenPipeError:
-        # Whoever read our output has left. The interpreter flushes once more at exit: into nothing.
+    except OSError as error:  # of the output: a full disk, or whoever read it has left
+        # The interpreter flushes once more at exit: into nothing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            say_error(f"output: {error_text(error)}")
         return 1
     return status

@@ -92,7 +92,8 @@ class _Writer:
         elif cls is slice:
             self._write_slice(value)
         elif cls is OrderedDict:
-            self._write_items("OrderedDict([", value.items(), "])")
+            brackets = ("OrderedDict(", ")") if self._python and not value else ("OrderedDict([", "])")
+            self._write_items(brackets[0], value.items(), brackets[1])
         elif cls is np.ndarray:
             self._write_array(value)
         elif cls in _SCALAR_TYPES:

@@ -8,7 +8,7 @@ Measured with CPython 3.11 against `eval` of the same text:
 - Most v1 text is JSON, and then means the same; msgspec reads it 40 times faster than `eval`, and gives up
   at the first other token. So that is always tried first.
 - The parser takes half of `eval`'s time for long rows of numbers, nine tenths for nested data, and a
-  twentieth for large arrays. Only text full of escapes is slower, 4 to 10 times: an escape costs a search.
+  twentieth for large arrays. Only text full of escapes is slower, 4 to 12 times: an escape costs a search.
 """
 
 from __future__ import annotations

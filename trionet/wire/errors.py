@@ -46,7 +46,8 @@ class TrionetError(Exception):
     """
 
     def __init__(self, message: str, call: CallInfo = CallInfo()) -> None:
-        super().__init__(message, call)
+        super().__init__(message)
+        self.args = (message, call)  # set here, because OSError takes two arguments for errno and strerror
         self.message = message
         self.call = call
 

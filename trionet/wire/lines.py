@@ -30,11 +30,13 @@ class LineBuffer:
         self._lines: deque[bytes] = deque()
         self._partial: list[bytes | bytearray] = []
         self._partial_length = 0
+        self._buffered = 0
 
     def feed(self, data: bytes) -> None:
         """Take the next piece of the stream."""
         if self._partial_length > self.max_length:
             return
+        self._buffered += len(data)
         head, newline, rest = data.partition(b"\n")
         if not newline:
             self._keep(data)
@@ -74,14 +76,11 @@ class LineBuffer:
             return None
         if len(self._lines[0]) > self.max_length:
             raise LineTooLong(f"a line of {len(self._lines[0])} bytes, {self.max_length} are allowed")
-        return self._lines.popleft()
-
-    @property
-    def has_line(self) -> bool:
-        """Whether a whole line waits (one that is too long counts)."""
-        return bool(self._lines) or self._partial_length > self.max_length
+        line = self._lines.popleft()
+        self._buffered -= len(line) + 1
+        return line
 
     @property
     def buffered(self) -> int:
-        """Bytes that wait, in whole lines and in the last, unfinished one."""
-        return sum(map(len, self._lines)) + self._partial_length
+        """Bytes that wait, in whole lines with their LF, and in the last, unfinished one."""
+        return self._buffered

@@ -23,7 +23,6 @@ Protocol facts: recorded from sipyco 1.10 and its predecessors (tests/data/trans
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -275,8 +274,8 @@ class ClientConnection(_Connection):
 
     def __init__(self, max_message_size: int = MAX_MESSAGE_SIZE) -> None:
         super().__init__(State.SEND_BANNER, max_message_size)
-        self._pending: deque[int] = deque()
-        self._abandoned: set[int] = set()
+        # Calls without a reply, in the order of the requests: whether their reply is still wanted.
+        self._pending: dict[int, bool] = {}
         self._last_call_id = 0
         self._greeting = Greeting((), None, ())
 
@@ -324,16 +323,17 @@ class ClientConnection(_Connection):
 
     def _expect_reply(self) -> int:
         self._last_call_id += 1
-        self._pending.append(self._last_call_id)
+        self._pending[self._last_call_id] = True
         return self._last_call_id
 
     def abandon(self, call_id: int) -> None:
         """Nobody wants the reply to this call any more: it will be skipped when it comes."""
-        self._abandoned.add(call_id)
+        if call_id in self._pending:
+            self._pending[call_id] = False
 
     def withdraw(self, call_id: int) -> None:
         """Forget a call none of whose bytes have been sent, nor will be: no reply will come."""
-        self._pending.remove(call_id)
+        del self._pending[call_id]
 
     @property
     def calls_in_flight(self) -> int:
@@ -360,9 +360,8 @@ class ClientConnection(_Connection):
                     return MethodsReceived(self._codec.decode_methods(line))
                 if not self._pending:
                     raise self._refuse("a reply to no request")
-                call_id = self._pending.popleft()
-                if call_id in self._abandoned:
-                    self._abandoned.remove(call_id)
+                call_id = next(iter(self._pending))
+                if not self._pending.pop(call_id):
                     continue
                 return Reply(call_id, *self._codec.decode_reply(line))
             except (ValueError, RecursionError) as error:

@@ -81,6 +81,8 @@ def decode_greeting(line: bytes) -> Greeting:
     description = content.get("description")
     if not _all_str(targets) or not _all_str(features) or not isinstance(description, str | None):
         raise ValueError("targets, description or features are of a wrong type")
+    if any(not name.isprintable() or " " in name for name in targets):
+        raise ValueError("a name of a target that cannot be sent back")
     return Greeting(tuple(targets), description, tuple(features))
 
 
@@ -165,10 +167,10 @@ def read_request(request: Any) -> Request:
         return BadRequest(TypeError(f"a request must be a dict, not {type(request).__name__}"))
     try:
         action = request["action"]
+        if not isinstance(action, str) or action not in ("call", "get_rpc_method_list"):
+            return BadRequest(ValueError(f"Unknown action: {str(action)[:100]}"))
         if action == "get_rpc_method_list":
             return ListMethods()
-        if action != "call":
-            return BadRequest(ValueError(f"Unknown action: {action}"))
         method, args, kwargs = request["name"], request["args"], request["kwargs"]
     except KeyError as error:
         return BadRequest(error)
@@ -192,14 +194,14 @@ def read_reply(reply: Any) -> tuple[Any, PackedException | None]:
     raise ValueError("neither a result nor an exception")
 
 
-class _RequestEnvelope(msgspec.Struct):
+class _RequestEnvelope(msgspec.Struct, forbid_unknown_fields=True):
     action: str
     name: str
     args: msgspec.Raw
     kwargs: msgspec.Raw
 
 
-class _ReplyEnvelope(msgspec.Struct):
+class _ReplyEnvelope(msgspec.Struct, forbid_unknown_fields=True):
     status: str
     ret: msgspec.Raw
 
@@ -251,7 +253,10 @@ class V2Codec(GenericCodec):
 
 def _decode_args(text: bytes) -> list[Any] | tuple[Any, ...]:
     if text.startswith(_TUPLE_HEAD) and text.endswith(_TUPLE_TAIL):
-        text = text[len(_TUPLE_HEAD) : -len(_TUPLE_TAIL)]
+        args = pyon.decode(text[len(_TUPLE_HEAD) : -len(_TUPLE_TAIL)])
+        if type(args) is not list:
+            raise PyonDecodeError("the argument of a tuple must be a list")
+        return args
     args = pyon.decode(text)
     if not isinstance(args, (list, tuple)):
         raise PyonDecodeError("args must be a sequence")
