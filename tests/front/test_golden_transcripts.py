@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -225,8 +225,7 @@ def check_reply(codec: Codec, ours: bytes, recorded: bytes, found: Difference | 
         assert recorded_failure is None
         assert identical(result, recorded_result)
         return
-    for entry in failure.traceback:  # the shape of it
-        assert re.fullmatch(r'  File "[^"\n]+", line \d+, in \w+\n(    .*\n)*', entry)
+    functions = functions_of(failure.traceback)
     if found is not None:
         assert failure.class_name == found.ours.class_name
         assert re.fullmatch(found.ours.message, failure.message)
@@ -236,6 +235,18 @@ def check_reply(codec: Codec, ours: bytes, recorded: bytes, found: Difference | 
         assert recorded_failure is not None
         expected = (recorded_failure.class_name, recorded_failure.message)
         assert (failure.class_name, failure.message) == expected
+        # Of the frames, those of the method; upstream shows its own, too.
+        assert functions == [
+            name for name in functions_of(recorded_failure.traceback) if "_process" not in name
+        ]
+
+
+def functions_of(traceback: Iterable[str]) -> list[str]:
+    """The functions of a traceback, whose entries must have the shape that Python gives them."""
+    entries = [
+        re.fullmatch(r'  File "[^"\n]+", line \d+, in (\w+)\n(?:    .*\n)*', entry) for entry in traceback
+    ]
+    return [entry[1] if entry else "not an entry" for entry in entries]
 
 
 def test_every_difference_was_recorded() -> None:

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.wire.pair import feed
@@ -17,6 +17,8 @@ from trionet import pyon
 from trionet.wire.packed_exceptions import PackedException
 from trionet.wire.rpc import ServerConnection
 from trionet.wire.rpc_messages import V1, V2, BadRequest, Call, Codec, GenericCodec, ListMethods
+
+ROUND = settings(max_examples=300, deadline=None)
 
 #: v2 without the short ways.
 THOROUGH = GenericCodec(pyon.encode, pyon.decode)
@@ -164,16 +166,19 @@ def _escaped(key: str, escape: bool) -> str:
     return json.dumps(key)
 
 
+@ROUND
 @given(documents(REQUEST))
 def test_any_request(line: bytes) -> None:
     assert identical(request_of(V2, line), request_of(THOROUGH, line))
 
 
+@ROUND
 @given(documents(REPLY))
 def test_any_reply(line: bytes) -> None:
     assert identical(reply_of(V2, line), reply_of(THOROUGH, line))
 
 
+@ROUND
 @given(st.binary(max_size=30) | documents(REQUEST).map(lambda line: line[:-5]))
 def test_any_bytes(line: bytes) -> None:
     assert identical(request_of(V2, line), request_of(THOROUGH, line))
@@ -252,6 +257,21 @@ def test_kwargs_in_any_form(kwargs: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "action", ['"call"', '"dance"', '"get_rpc_method_list"', "null", '"c\\u0061ll"', "[]"]
+)
+def test_action_in_any_form(action: str) -> None:
+    line = f'{{"action":{action},"name":"f","args":[],"kwargs":{{}}}}'.encode()
+    assert identical(request_of(V2, line), request_of(THOROUGH, line))
+
+
+@pytest.mark.parametrize("status", ['"ok"', '"failed"', '"later"', "null", '"o\\u006b"', "[]"])
+def test_status_in_any_form(status: str) -> None:
+    for more in ("", ',"exception":{"class":"ValueError","message":"m"}'):
+        line = f'{{"status":{status},"ret":1{more}}}'.encode()
+        assert identical(reply_of(V2, line), reply_of(THOROUGH, line))
+
+
+@pytest.mark.parametrize(
     "name", ['"f"', '"\\u0066\\n"', '"\\ud800"', '"\u00e9"', "5", "null", '["f"]', '""', '"a\x01"']
 )
 def test_method_name_in_any_form(name: str) -> None:
@@ -311,6 +331,7 @@ def test_long_lines_take_the_other_way(size: int) -> None:
 # -- what is written -------------------------------------------------------------------------------------
 
 
+@ROUND
 @given(
     st.text(max_size=5),
     st.lists(pyon_values, max_size=3),
@@ -322,6 +343,7 @@ def test_both_ways_write_the_same_call(method: str, args: list[Any], kwargs: dic
         assert V2.encode_call(method, tuple(args), kwargs) == THOROUGH.encode_call(method, args, kwargs)
 
 
+@ROUND
 @given(pyon_values)
 def test_both_ways_write_the_same_result(value: Any) -> None:
     assert V2.encode_result(value) == THOROUGH.encode_result(value)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.wire.pair import GREETING, METHODS, OLD_GREETING, RpcPair, feed
@@ -15,6 +15,8 @@ from tests.wire.values import SAMPLES, identical, pyon_values
 from trionet.wire.packed_exceptions import PackedException
 from trionet.wire.rpc import ClientConnection, MethodsReceived, Reply, ServerConnection
 from trionet.wire.rpc_messages import BadRequest, Call, ListMethods
+
+ROUND = settings(max_examples=100, deadline=None)
 
 versions = pytest.mark.parametrize("version", [1, 2])
 names = st.text(max_size=5)
@@ -35,6 +37,7 @@ def exchange(pair: RpcPair, method: str, args: Any, kwargs: Any, result: Any) ->
 
 
 @versions
+@ROUND
 @given(names, st.lists(pyon_values, max_size=3), st.dictionaries(names, pyon_values, max_size=2), pyon_values)
 def test_any_call_arrives(version: int, method: str, args: Any, kwargs: Any, result: Any) -> None:
     if "__jsonclass__" not in kwargs:
@@ -49,6 +52,7 @@ def test_samples_in_pieces(version: int, value: Any, piece: int) -> None:
 
 
 @versions
+@ROUND
 @given(st.text(max_size=9), st.text(max_size=9), st.lists(st.text(max_size=9), max_size=2))
 def test_any_failure_arrives(version: int, class_name: str, message: str, traceback: list[str]) -> None:
     pair = RpcPair(version)
@@ -59,6 +63,7 @@ def test_any_failure_arrives(version: int, class_name: str, message: str, traceb
 
 
 @versions
+@ROUND
 @given(st.lists(st.sampled_from(["call", "list", "fail", "abandon", "withdraw"]), max_size=12), st.data())
 def test_replies_find_their_calls(version: int, actions: list[str], data: st.DataObject) -> None:
     """Many requests under way, cut and glued at random."""

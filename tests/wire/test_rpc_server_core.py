@@ -78,6 +78,18 @@ def test_lines_wait_while_it_is_this_sides_turn(state: State) -> None:
     assert server.buffered >= len(b"not anything" * 3)
 
 
+@pytest.mark.parametrize(
+    ("state", "line"),
+    [(State.WAIT_BANNER, b"ARTIQ pc_rpc"), (State.WAIT_TARGET, b"echo"), (State.WAIT_REQUEST, REQUEST[:-1])],
+)
+def test_line_without_its_end_is_no_line(state: State, line: bytes) -> None:
+    """Upstream takes it for one at the end of the stream, and cuts the last byte of some."""
+    server = server_in(state)
+    server.receive_data(line)
+    server.close()
+    assert server.next_event() is None
+
+
 def test_everything_pipelined_behind_the_banner() -> None:
     server = ServerConnection(["echo"])
     server.receive_data(

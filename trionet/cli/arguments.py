@@ -174,6 +174,9 @@ def _parse_pyon_v2(text: str) -> Any:
 def _value(node: ast.expr, text: str) -> Any:
     """What a node stands for; all kinds of nodes that are allowed are here."""
     match node:
+        case ast.Constant(str(value)):
+            # JSON writes some characters as two escapes, which are two half characters to Python.
+            return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
         case ast.Constant(value) if value is not Ellipsis:
             return value
         case ast.List(items):
