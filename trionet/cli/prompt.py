@@ -84,7 +84,7 @@ class TerminalPrompt:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 
-        self._session: PromptSession[str] = PromptSession(
+        self.session: PromptSession[str] = PromptSession(
             history=_open_history(history),
             completer=_make_completer(names),
             auto_suggest=AutoSuggestFromHistory(),
@@ -98,7 +98,7 @@ class TerminalPrompt:
 
     def _read(self, message: str) -> str | None:
         try:
-            return self._session.prompt(message)
+            return self.session.prompt(message)
         except KeyboardInterrupt:  # the terminal sends Ctrl-C as a key while a line is edited
             return ""
         except EOFError:

@@ -24,10 +24,16 @@ def say(**values: Any) -> None:
     print(json.dumps(values), flush=True)
 
 
+def next_command() -> dict[str, Any] | None:
+    """The next command, or None if there are no more. Event loops wait for it in a thread, and are idle."""
+    line = sys.stdin.readline()
+    return json.loads(line) if line else None
+
+
 def commands() -> Iterator[dict[str, Any]]:
     """The commands, until there are no more."""
-    for line in sys.stdin:
-        yield json.loads(line)
+    while (command := next_command()) is not None:
+        yield command
 
 
 def run(program: Callable[..., None]) -> None:

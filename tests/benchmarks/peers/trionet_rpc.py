@@ -10,9 +10,9 @@ import trio
 import trionet
 from tests.benchmarks.peers._program import (
     Echo,
-    commands,
     count_calls,
     exit_with_parent,
+    next_command,
     raise_file_limit,
     run,
     say,
@@ -33,7 +33,7 @@ async def call(port: int) -> None:
             result: int = await client.call("echo", value)
             return result
 
-        for command in commands():
+        while (command := await trio.to_thread.run_sync(next_command)) is not None:
             say(calls=await _rate(echo, command["tasks"], command["seconds"]))
 
 

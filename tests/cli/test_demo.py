@@ -1,0 +1,195 @@
+"""``trionet demo``: it runs, says when something fails, and leaves no process behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import trio
+
+from tests.cli.commands import PROGRAM, Commands, run_program
+from tests.cli.laser import start_server
+from trionet import RpcServer, serve_rpc
+from trionet.cli.demo import scenario
+from trionet.cli.demo.experiment import run_experiment
+from trionet.cli.demo.laser import Laser
+from trionet.cli.demo.narrator import Narrator, StepFailed
+from trionet.cli.demo.processes import run_program as run_demo_program
+from trionet.testing import open_memory_rpc_client
+
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals")
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_the_demo() -> None:
+    done = await run_program("demo")
+    assert (done.status, done.err) == (0, "")
+    assert "FAILED" not in done.out
+    assert done.out.count("   ok  ") == 6
+    total = re.search(r"^All 6 steps ok in ([\d.]+) s\.$", done.out, re.MULTILINE)
+    assert total is not None
+    pids = {int(pid) for pid in re.findall(r"process (\d+)", done.out)}
+    assert len(pids) == 3
+    if sys.platform != "win32":
+        assert not any(map(is_running, pids))
+
+
+@contextlib.asynccontextmanager
+async def demo_with_controller() -> AsyncIterator[tuple[trio.Process, int, int]]:
+    """The demo as a process, once its controller runs; with pid and port of that."""
+    process = await trio.lowlevel.open_process([*PROGRAM, "demo"], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        text = b""
+        while (found := re.search(rb"process (\d+) serves \S+:(\d+),", text)) is None:
+            data = await process.stdout.receive_some()
+            assert data, "the demo has ended"
+            text += data
+        yield process, int(found[1]), int(found[2])
+    finally:
+        with trio.CancelScope(shield=True):
+            process.kill()
+            await process.wait()
+            await process.stdout.aclose()
+
+
+@posix_only
+async def test_interrupted_it_leaves_no_process() -> None:
+    async with demo_with_controller() as (process, pid, _):
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == 130
+        assert not is_running(pid)
+
+
+async def test_killed_it_leaves_no_process() -> None:
+    async with demo_with_controller() as (process, _, port):
+        connection = await trio.open_tcp_stream("127.0.0.1", port)
+        process.kill()
+        async with connection:  # the controller notices that it was left, and ends: so does the connection
+            with contextlib.suppress(trio.BrokenResourceError):
+                assert await connection.receive_some() == b""
+
+
+# -- what can fail -------------------------------------------------------------------------------------
+
+
+async def test_a_step_that_fails(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play(narrator: Narrator) -> None:
+        with narrator.step("The first"):
+            await trio.lowlevel.checkpoint()
+        with narrator.step("The second"):
+            raise ConnectionRefusedError(111, "nobody\nthere")
+
+    monkeypatch.setattr(scenario, "play", play)
+    done = await commands.run("demo")
+    assert done.status == 1
+    assert "   FAILED: ConnectionRefusedError: nobody there\n" in done.out
+    assert re.search(r"^   ok      1\. The first +0\.\d\d s$", done.out, re.MULTILINE)
+    assert re.search(r"^   FAILED  2\. The second ", done.out, re.MULTILINE)
+    assert re.search(r"^Step 2 failed, after \d\.\d s\.$", done.out, re.MULTILINE)
+
+
+async def test_it_ends_by_itself(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play(narrator: Narrator) -> None:
+        with narrator.step("The only one"):
+            await trio.sleep_forever()
+
+    monkeypatch.setattr(scenario, "play", play)
+    monkeypatch.setattr(scenario, "_MOST_TIME", 0.0)
+    done = await commands.run("demo")
+    assert done.status == 1
+    assert "FAILED: not finished within 0 s" in done.out
+    assert "Step 1 failed" in done.out
+
+
+async def test_cut_off_between_two_steps(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play(narrator: Narrator) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(scenario, "play", play)
+    monkeypatch.setattr(scenario, "_MOST_TIME", 0.0)
+    done = await commands.run("demo")
+    assert (done.status, "Step 1 failed" in done.out) == (1, True)
+
+
+async def test_a_controller_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with contextlib.AsyncExitStack() as lab:
+        with pytest.raises(StepFailed, match="does not start"):
+            await scenario._start_controller(Narrator(), lab, -1)
+
+
+async def test_an_experiment_that_fails(nursery: trio.Nursery, capfd: pytest.CaptureFixture[str]) -> None:
+    served, _ = await start_server(nursery, "laser")
+    waiting = {"laser": Laser()}
+    async with open_memory_rpc_client(waiting) as operator:
+        # This laser is another one, and cannot load a waveform.
+        with pytest.raises(StepFailed, match="ended with status 1"):
+            await scenario._run_experiment(Narrator(), operator, served.port)
+    assert "no method 'load_waveform'" in capfd.readouterr().err
+
+
+async def test_checks_of_the_steps(nursery: trio.Nursery) -> None:
+    class Wrong(Laser):
+        def set_power(self, milliwatts: float) -> None:
+            self._power = milliwatts
+
+        async def calibrate(self, seconds: float) -> str:
+            return "at once"
+
+    async with open_memory_rpc_client({"laser": Wrong()}) as operator:
+        with pytest.raises(StepFailed, match="too much power"):
+            await scenario._call_methods(Narrator(), operator)
+        with pytest.raises(StepFailed, match="did not time out"):
+            await scenario._time_out(Narrator(), operator)
+
+
+@posix_only
+async def test_a_program_ends_with_its_block() -> None:
+    async with run_demo_program("trionet.cli.demo.laser") as program:
+        assert (await program.read_line() or "").isdecimal()
+        assert is_running(program.pid)
+    assert not is_running(program.pid)
+
+
+async def test_the_experiment_in_this_process(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    laser = Laser()
+    laser.close_interlock()
+    await run_experiment((await serve(nursery, laser)).port)
+    assert "100,000 samples" in capsys.readouterr().out
+
+
+async def test_an_experiment_checks_what_it_gets(nursery: trio.Nursery) -> None:
+    class Deaf(Laser):
+        def load_waveform(self, samples: Any) -> dict[str, Any]:
+            return {**super().load_waveform(samples), "samples": 99_999}
+
+    class Blind(Laser):
+        def play_waveform(self) -> Any:
+            return super().play_waveform()[::-1]
+
+    for laser, message in ((Deaf(), "arrived changed"), (Blind(), "something else")):
+        laser.close_interlock()
+        server = await serve(nursery, laser)
+        with pytest.raises(SystemExit, match=message):
+            await run_experiment(server.port)
+
+
+async def serve(nursery: trio.Nursery, laser: Laser) -> RpcServer:
+    server: RpcServer = await nursery.start(serve_rpc, {"laser": laser}, 0)
+    return server

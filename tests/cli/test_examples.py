@@ -1,0 +1,91 @@
+"""The examples run as their README says."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@contextlib.asynccontextmanager
+async def controller() -> AsyncIterator[str]:
+    """The first example as a process; gives the port that it prints."""
+    process = await trio.lowlevel.open_process(
+        [sys.executable, str(EXAMPLES / "01_controller.py"), "0"], stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        line = b""
+        while not line.endswith(b"\n"):
+            data = await process.stdout.receive_some()
+            assert data, "it has ended without printing its port"
+            line += data
+        assert line.startswith(b"serving on port ")
+        yield line.split()[-1].decode()
+    finally:
+        with trio.CancelScope(shield=True):
+            process.kill()
+            await process.wait()
+            await process.stdout.aclose()
+
+
+async def run_example(name: str, *words: str) -> list[str]:
+    done = await trio.run_process([sys.executable, str(EXAMPLES / name), *words], capture_stdout=True)
+    return done.stdout.decode().splitlines()
+
+
+def readme_output(command: str) -> list[str]:
+    """What the README shows below a command."""
+    lines = (EXAMPLES / "README.md").read_text(encoding="utf-8").splitlines()
+    start = lines.index(f"$ {command}") + 1
+    end = next(number for number in range(start, len(lines)) if lines[number][:1] in ("$", "`"))
+    return lines[start:end]
+
+
+async def test_client() -> None:
+    async with controller() as port:
+        assert await run_example("02_client.py", port) == readme_output("python examples/02_client.py")
+
+
+async def test_timeouts() -> None:
+    async with controller() as port:
+        await run_example("02_client.py", port)
+        assert await run_example("03_timeouts.py", port) == readme_output("python examples/03_timeouts.py")
+
+
+async def test_the_command_line_of_the_tutorial() -> None:
+    async with controller() as port:
+        command = [sys.executable, "-m", "trionet.cli", "rpc", "localhost", port]
+        listed = await trio.run_process([*command, "list-methods"], capture_stdout=True)
+        shown = readme_output("trionet rpc localhost 3251 list-methods")
+        assert listed.stdout.decode().splitlines() == shown
+        await trio.run_process([*command, "call", "set_power", "12.5"])
+        power = await trio.run_process([*command, "call", "get_power"], capture_stdout=True)
+        assert power.stdout.decode().splitlines() == readme_output(
+            "trionet rpc localhost 3251 call get_power"
+        )
+
+
+async def test_testing_a_controller() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", str(EXAMPLES / "04_testing_a_controller.py")]
+    done = await trio.run_process(command, capture_stdout=True, check=False, cwd=EXAMPLES.parent)
+    assert done.returncode == 0, done.stdout.decode()
+    assert b"3 passed" in done.stdout
+
+
+def test_every_example_is_in_the_readme() -> None:
+    readme = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    for example in EXAMPLES.glob("[0-9]*.py"):
+        assert f"({example.name})" in readme
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("0*.py")), ids=lambda path: path.name)
+def test_examples_are_short(example: Path) -> None:
+    assert len(example.read_text(encoding="utf-8").splitlines()) < 80

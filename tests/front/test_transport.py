@@ -1,0 +1,194 @@
+"""Both transports behave alike: sockets with their short way, and any other stream."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import trio
+import trio.testing
+
+from trionet import _transport
+from trionet._tasks import open_background_tasks
+from trionet._transport import SocketTransport, StreamTransport, Transport, format_address, open_transport, peer_name
+
+Pair = tuple[Transport, Transport]
+
+
+@contextlib.asynccontextmanager
+async def sockets() -> AsyncIterator[Pair]:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        client = await trio.open_tcp_stream(*listener.socket.getsockname()[:2])
+        server = await listener.accept()
+    pair = open_transport(client), open_transport(server)
+    assert all(type(transport) is SocketTransport for transport in pair)
+    yield pair
+    for transport in pair:
+        await transport.aclose()
+
+
+@contextlib.asynccontextmanager
+async def streams() -> AsyncIterator[Pair]:
+    one, other = trio.testing.memory_stream_pair()
+    pair = open_transport(one), open_transport(other)
+    assert all(type(transport) is StreamTransport for transport in pair)
+    yield pair
+    for transport in pair:
+        await transport.aclose()
+
+
+both = pytest.mark.parametrize("open_pair", [sockets, streams])
+OpenPair = Callable[[], contextlib.AbstractAsyncContextManager[Pair]]
+
+
+async def receive_exactly(transport: Transport, size: int) -> bytes:
+    received = b""
+    while len(received) < size:
+        data = await transport.receive()
+        assert data
+        received += data
+    return received
+
+
+@both
+async def test_data_arrives_in_both_directions(open_pair: OpenPair) -> None:
+    async with open_pair() as (one, other):
+        await one.send(b"question")
+        assert await receive_exactly(other, 8) == b"question"
+        await other.send_all(b"answer")
+        assert await receive_exactly(one, 6) == b"answer"
+
+
+@both
+async def test_more_than_fits(open_pair: OpenPair) -> None:
+    data = bytes(range(256)) * 40_000
+    async with open_pair() as (one, other), trio.open_nursery() as nursery:
+        nursery.start_soon(one.send, data)
+        assert await receive_exactly(other, len(data)) == data
+
+
+@both
+async def test_the_end_of_the_stream(open_pair: OpenPair) -> None:
+    async with open_pair() as (one, other):
+        await one.send(b"last")
+        assert isinstance(one.stream, trio.SocketStream | trio.StapledStream)
+        await one.stream.send_eof()
+        assert await other.receive() == b"last"
+        assert await other.receive() == b""
+        assert await other.receive() == b""
+
+
+@both
+async def test_closed_on_this_side(open_pair: OpenPair) -> None:
+    async with open_pair() as (one, _):
+        await one.aclose()
+        await one.aclose()
+        with pytest.raises(trio.ClosedResourceError):
+            await one.receive()
+        with pytest.raises(trio.ClosedResourceError):
+            await one.send(b"x")
+
+
+@both
+async def test_closed_while_receiving(open_pair: OpenPair) -> None:
+    async with open_pair() as (one, _), trio.open_nursery() as nursery:
+
+        async def receive() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await one.receive()
+
+        nursery.start_soon(receive)
+        await trio.testing.wait_all_tasks_blocked()
+        await one.aclose()
+
+
+@both
+async def test_closed_on_the_other_side(open_pair: OpenPair) -> None:
+    async with open_pair() as (one, other):
+        await other.send(b"unread")
+        await trio.testing.wait_all_tasks_blocked()
+        await one.aclose()  # with data unread: a socket resets
+        with pytest.raises(trio.BrokenResourceError):
+            for _ in range(1000):
+                await other.send(b"x" * 100_000)
+
+
+@both
+async def test_receiving_cancelled_takes_nothing(open_pair: OpenPair) -> None:
+    async with open_pair() as (one, other):
+        for _ in range(40):
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await one.receive()
+            await other.send(b"x")
+            assert await one.receive() == b"x"
+
+
+async def test_lingering_is_given_up_when_in_vain_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with sockets() as (one, other):
+        assert isinstance(one, SocketTransport)
+        lingered = []
+        original = one._linger
+
+        async def linger() -> bytes | None:
+            data = await original()
+            lingered.append(data is not None)
+            return data
+
+        monkeypatch.setattr(one, "_linger", linger)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.receive)
+            await trio.testing.wait_all_tasks_blocked()
+            await other.send(b"late")
+        assert one._receives_until_linger == _transport._RECEIVES_BETWEEN_ATTEMPTS
+        for _ in range(_transport._RECEIVES_BETWEEN_ATTEMPTS + 2):
+            await other.send(b"there already")
+            await one.receive()
+        assert lingered == [False] * (1 + _transport._RECEIVES_BETWEEN_ATTEMPTS) + [True, True]
+
+
+async def test_names_of_peers() -> None:
+    async with sockets() as (one, _):
+        port = one.stream.socket.getpeername()[1]  # type: ignore[attr-defined]
+        assert one.peer == f"127.0.0.1:{port}"
+        await one.aclose()
+        assert peer_name(one.stream) == "disconnected peer"
+    assert format_address(("::1", 80, 0, 0)) == "[::1]:80"
+    assert format_address("/run/socket") == "/run/socket"
+
+
+async def test_background_tasks_end_with_the_block() -> None:
+    ended = []
+
+    async def background() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.append(True)
+
+    async with open_background_tasks() as nursery:
+        nursery.start_soon(background)
+        await trio.testing.wait_all_tasks_blocked()
+    assert ended == [True]
+
+
+async def test_a_background_task_that_fails_ends_the_block() -> None:
+    async def background() -> None:
+        raise ValueError("background")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_background_tasks() as nursery:
+            nursery.start_soon(background)
+            await trio.sleep_forever()
+    assert [str(error) for error in caught.value.exceptions] == ["background"]
+
+
+async def test_groups_that_the_block_raises_stay_as_they_are() -> None:
+    group = ExceptionGroup("from the block", [ValueError(1), KeyError(2)])
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_background_tasks() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            raise group
+    assert caught.value is group
