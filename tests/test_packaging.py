@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from importlib.metadata import entry_points, version
 from importlib.resources import files
 
@@ -25,5 +24,4 @@ def test_packages_are_typed(package: object) -> None:
 @pytest.mark.parametrize(("group", "name"), [("console_scripts", "trionet"), ("pytest11", "trionet")])
 def test_entry_points_load(group: str, name: str) -> None:
     (entry_point,) = [entry for entry in entry_points(group=group, name=name) if "trionet" in entry.value]
-    assert importlib.import_module(entry_point.module)
-    assert entry_point.load()
+    assert entry_point.load() is not None

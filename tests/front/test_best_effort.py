@@ -75,7 +75,9 @@ async def test_connected_at_once(autojump_clock: trio.testing.MockClock) -> None
     assert trio.current_time() == 0.0
 
 
-async def test_refused_then_there(autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture) -> None:
+async def test_refused_then_there(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
     server = Server(ConnectionRefusedError("refused"), OSError("no route"))
     with caplog.at_level(logging.INFO):
         async with open_with(server) as client:

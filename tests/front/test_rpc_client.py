@@ -80,7 +80,9 @@ async def test_targets_can_be_looked_at_before_one_is_chosen() -> None:
         ([b"x" * 2000], False, trionet.RemoteProtocolError, "more than 1000 bytes"),
     ],
 )
-async def test_servers_that_are_none(answers: list[bytes], close: bool, error: type[Exception], text: str) -> None:
+async def test_servers_that_are_none(
+    answers: list[bytes], close: bool, error: type[Exception], text: str
+) -> None:
     async with scripted_server(*answers, close=close) as stream:
         with pytest.raises(error, match=text) as caught:
             async with trionet.wrap_rpc_stream(stream, "a", max_message_size=1000):
@@ -189,7 +191,7 @@ async def test_proxy() -> None:
         assert await proxy.echo("a") == "a"
         assert await proxy.echo(value="b") == "b"
         assert "echo" in dir(proxy)
-        assert proxy.echo.__name__ == "echo"  # type: ignore[attr-defined]
+        assert proxy.echo.__name__ == "echo"
         assert repr(proxy) == "<RpcProxy of target 'it' at StapledStream>"
         with pytest.raises(AttributeError, match="target 'it' of StapledStream has no method 'ecko'"):
             _ = proxy.ecko
@@ -232,7 +234,9 @@ async def test_calls_share_the_connection(autojump_clock: trio.testing.MockClock
         async with trio.open_nursery() as nursery:
             for number in range(300):
                 nursery.start_soon(call, number)
-    assert {number: value[0] for number, value in results.items()} == {number: number for number in range(300)}
+    assert {number: value[0] for number, value in results.items()} == {
+        number: number for number in range(300)
+    }
 
 
 async def test_large_requests_and_replies_do_not_block_each_other() -> None:
@@ -265,12 +269,29 @@ async def test_pending_calls_are_bounded(autojump_clock: trio.testing.MockClock)
     assert done == [1.0, 2.0, 3.0, 4.0, 5.0]
 
 
+async def test_cancelled_calls_keep_their_slots(autojump_clock: trio.testing.MockClock) -> None:
+    """A server that is stuck is not sent more and more."""
+    client_end, server_end = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: trionet.handle_rpc_stream(server_end, {"it": Echo()}))
+        async with trionet.wrap_rpc_stream(client_end, max_pending_calls=2) as client:
+            for _ in range(5):
+                with trio.move_on_after(1):
+                    await client.call("wait", 10)
+            assert trio.current_time() == 5.0
+            assert client._wire.calls_in_flight == 2
+            with pytest.raises(TypeError):
+                await client.call("echo", object())  # its turn comes at 10 s, and goes to the next
+            assert trio.current_time() == 10.0
+            assert await client.call("echo", 1) == 1
+            assert trio.current_time() == 20.0
+
+
 async def test_a_lost_connection_fails_all_calls(autojump_clock: trio.testing.MockClock) -> None:
     client_end, server_end = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lambda: trionet.handle_rpc_stream(server_end, {"it": Echo()}))
         async with trionet.wrap_rpc_stream(client_end, max_pending_calls=2) as client:
-
             errors: list[trionet.CallInfo] = []
 
             async def call() -> None:

@@ -71,7 +71,10 @@ async def test_calls_with_all_kinds_of_arguments() -> None:
     async with open_memory_rpc_client({"it": Target()}) as client:
         assert await client.call("both") == ((), {})
         assert await client.call("both", 1, (2,), k={3: 4}) == ((1, (2,)), {"k": {3: 4}})
-        assert await client.proxy.both(method="a", self_=1, args=2) == ((), {"method": "a", "self_": 1, "args": 2})
+        assert await client.proxy.both(method="a", self_=1, args=2) == (
+            (),
+            {"method": "a", "self_": 1, "args": 2},
+        )
 
 
 async def test_only_public_methods_can_be_called() -> None:
@@ -89,7 +92,9 @@ async def test_only_public_methods_can_be_called() -> None:
             await client.call("position")
 
 
-async def test_calls_of_several_connections_wait_for_each_other(autojump_clock: trio.testing.MockClock) -> None:
+async def test_calls_of_several_connections_wait_for_each_other(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     stage = Stage()
     await _move_on_two_connections(stage, allow_parallel=False)
     assert stage.log == [("a", "begin", 0.0), ("a", "end", 2.0), ("b", "begin", 2.0), ("b", "end", 3.0)]
@@ -155,9 +160,15 @@ async def test_a_client_that_leaves_cancels_its_call(autojump_clock: trio.testin
     assert stage.log == [("a", "begin", 0.0), ("a", "cancelled", 5.0)]
 
 
-async def test_a_client_that_leaves_while_it_waits_for_its_turn(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_client_that_leaves_while_it_waits_for_its_turn(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     stage = Stage()
-    async with serve_in_memory({"stage": stage}) as connect, connect() as first, trio.open_nursery() as nursery:
+    async with (
+        serve_in_memory({"stage": stage}) as connect,
+        connect() as first,
+        trio.open_nursery() as nursery,
+    ):
         nursery.start_soon(first.call, "move", "a", 2)
         await trio.testing.wait_all_tasks_blocked()
         async with connect() as second:
@@ -177,14 +188,22 @@ async def test_requests_that_come_during_a_call_are_kept(autojump_clock: trio.te
 
 
 async def test_listening_during_a_call_is_bounded(autojump_clock: trio.testing.MockClock) -> None:
-    stage = Stage()
-    async with open_memory_rpc_client({"stage": stage}, max_message_size=1000) as client:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(client.call, "move", "a", 5)
-            await trio.testing.wait_all_tasks_blocked()
-            for _ in range(100):
-                nursery.start_soon(client.call, "echo", "x" * 500)
-    assert [entry[1] for entry in stage.log] == ["begin", "end"]
+    """What a client sends ahead waits in its stream, and is read when the call has ended."""
+    client_end, server_end = trio.testing.memory_stream_pair()
+    request = b'{"action":"call","name":"echo","args":["' + b"x" * 500 + b'"],"kwargs":{}}\n'
+    move = b'{"action":"call","name":"move","args":["a",5],"kwargs":{}}\n'
+    await client_end.send_all(b"ARTIQ pc_rpc\nstage pyon_v2\n" + move + request * 5000)
+    assert isinstance(client_end, trio.StapledStream)
+    answers = b""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: trionet.handle_rpc_stream(server_end, {"stage": Stage()}))
+        await trio.testing.wait_all_tasks_blocked()
+        unread = len(server_end.receive_stream._incoming._data)
+        assert 1_000_000 < unread < len(request) * 5000
+        while answers.count(b"\n") < 5003:
+            answers += await client_end.receive_some()
+        assert trio.current_time() == 5.0
+        await client_end.aclose()
 
 
 async def test_per_connection_targets() -> None:
@@ -334,7 +353,9 @@ async def test_a_bad_client_is_logged_once(caplog: pytest.LogCaptureFixture) -> 
 
 
 @contextlib.asynccontextmanager
-async def serve_in_memory(targets: dict[str, Any], *, wait: bool = False, **options: Any) -> AsyncIterator[Any]:
+async def serve_in_memory(
+    targets: dict[str, Any], *, wait: bool = False, **options: Any
+) -> AsyncIterator[Any]:
     """A whole server whose clients connect through memory. With `wait`, it must end by itself."""
     send_stream, receive_stream = trio.open_memory_channel[trio.abc.Stream](100)
     listener = MemoryListener(receive_stream)

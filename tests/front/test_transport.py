@@ -11,7 +11,14 @@ import trio.testing
 
 from trionet import _transport
 from trionet._tasks import open_background_tasks
-from trionet._transport import SocketTransport, StreamTransport, Transport, format_address, open_transport, peer_name
+from trionet._transport import (
+    SocketTransport,
+    StreamTransport,
+    Transport,
+    format_address,
+    open_transport,
+    peer_name,
+)
 
 Pair = tuple[Transport, Transport]
 

@@ -35,7 +35,9 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def serving(stage: Stage | None = None, port: int = 0, **options: Any) -> AsyncIterator[trionet.RpcServer]:
+async def serving(
+    stage: Stage | None = None, port: int = 0, **options: Any
+) -> AsyncIterator[trionet.RpcServer]:
     async with trio.open_nursery() as nursery:
         targets = {"stage": stage or Stage()}
         server = await nursery.start(lambda **kw: trionet.serve_rpc(targets, port, **options, **kw))
@@ -292,7 +294,9 @@ async def test_tls_against_a_server_without(certificates: Certificates) -> None:
             await check("127.0.0.1", server.port, ssl_context=certificates.identity("client", "server"))
 
 
-async def test_no_tls_against_a_server_with(certificates: Certificates, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_tls_against_a_server_with(
+    certificates: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
     async with serving(ssl_context=certificates.identity("server", "client")) as server:
         with pytest.raises(trionet.ConnectionLost):
             await check("127.0.0.1", server.port)

@@ -39,7 +39,9 @@ class Echo:
 
 async def serve(nursery: trio.Nursery, echo: Echo | None = None, **options: Any) -> trionet.RpcServer:
     targets = {"echo": echo or Echo()}
-    server: trionet.RpcServer = await nursery.start(lambda **kw: trionet.serve_rpc(targets, 0, **options, **kw))
+    server: trionet.RpcServer = await nursery.start(
+        lambda **kw: trionet.serve_rpc(targets, 0, **options, **kw)
+    )
     return server
 
 
@@ -114,10 +116,13 @@ async def send_ignoring_errors(stream: trio.SocketStream, data: bytes) -> None:
     ("request_line", "answer"),
     [
         (b'{"action":"dance"}\n', b'"class":"ValueError","message":"Unknown action: dance"'),
-        (b'{"action":"call","name":"nope","args":[],"kwargs":{}}\n', b"'Echo' object has no attribute 'nope'"),
+        (
+            b'{"action":"call","name":"nope","args":[],"kwargs":{}}\n',
+            b"'Echo' object has no attribute 'nope'",
+        ),
         (b'{"action":"call","name":"echo","args":[1,2,3],"kwargs":{}}\n', b'"class":"TypeError"'),
         (b'{"action":"call","name":"echo","args":{},"kwargs":{}}\n', b'"class":"TypeError"'),
-        (b'{"action":"call","name":"echo","args":[]}\n', b"\"class\":\"KeyError\",\"message\":\"'kwargs'\""),
+        (b'{"action":"call","name":"echo","args":[]}\n', b'"class":"KeyError","message":"\'kwargs\'"'),
         (b"[1]\n", b'"class":"TypeError"'),
     ],
 )
@@ -265,7 +270,9 @@ async def test_a_thousand_silent_clients() -> None:
     async with trio.open_nursery() as nursery:
         # Each takes two descriptors here; common limits are 1024.
         server = await serve(nursery)
-        streams = [await trio.open_tcp_stream("127.0.0.1", server.port) for _ in range(raise_limit(2_100) - 50)]
+        streams = [
+            await trio.open_tcp_stream("127.0.0.1", server.port) for _ in range(raise_limit(2_100) - 50)
+        ]
         await check_alive(server)
         for stream in streams:
             await stream.aclose()
@@ -312,14 +319,18 @@ async def test_servers_that_accept_and_then(behaviour: Behaviour) -> None:
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("name", ["eval", "exec", "SystemExit", "KeyboardInterrupt", "os.system", "subprocess.Popen"])
+@pytest.mark.parametrize(
+    "name", ["eval", "exec", "SystemExit", "KeyboardInterrupt", "os.system", "subprocess.Popen"]
+)
 async def test_a_server_whose_exception_is_none(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     message = "print('executed')"
 
     async def lie(stream: trio.SocketStream) -> None:
         await stream.send_all(b'{"targets":["it"],"description":null,"features":["pyon_v2"]}\n["f"]\n')
         await read_lines(stream, 3)
-        reply = f'{{"status":"failed","exception":{{"class":"{name}","message":"{message}","traceback":[]}}}}\n'
+        reply = (
+            f'{{"status":"failed","exception":{{"class":"{name}","message":"{message}","traceback":[]}}}}\n'
+        )
         await stream.send_all(reply.encode())
 
     async with trio.open_nursery() as nursery:

@@ -29,12 +29,20 @@ from trionet.wire.errors import (
     TrionetError,
 )
 from trionet.wire.packed_exceptions import rebuild
-from trionet.wire.rpc import AUTO, MAX_MESSAGE_SIZE, AutoTarget, ClientConnection, MethodsReceived, Reply, State
+from trionet.wire.rpc import (
+    AUTO,
+    MAX_MESSAGE_SIZE,
+    AutoTarget,
+    ClientConnection,
+    MethodsReceived,
+    Reply,
+    State,
+)
 from trionet.wire.rpc_messages import Greeting
 
 #: Seconds that a server may take by default for each of the two steps of the handshake.
 HANDSHAKE_TIMEOUT: Final = 10.0
-#: Calls that may wait for their replies on one connection by default.
+#: Calls whose replies may be outstanding on one connection by default, those of cancelled callers included.
 MAX_PENDING_CALLS: Final = 1024
 
 # Requests are put together up to about this many bytes.
@@ -68,7 +76,8 @@ class RpcClient:
         self._greeting = Greeting((), None, ())
         self._target: str | None = None
         self._methods: frozenset[str] = frozenset()
-        self._slots = trio.Semaphore(max_pending_calls)
+        self._max_pending_calls = max_pending_calls
+        self._slot_queue = trio.lowlevel.ParkingLot()
         self._waiting: dict[int, trio.lowlevel.Task] = {}
         self._unsent: deque[tuple[int, bytes]] = deque()
         self._in_transit: frozenset[int] = frozenset()
@@ -195,23 +204,28 @@ class RpcClient:
         started = trio.current_time()
         await trio.lowlevel.checkpoint_if_cancelled()
         self._check_usable(method)
-        try:
-            self._slots.acquire_nowait()
-        except trio.WouldBlock:
-            await self._slots.acquire()
-        try:
+        while self._wire.calls_in_flight >= self._max_pending_calls:
+            await self._slot_queue.park()
             self._check_usable(method)
+        try:
             call_id, line = encode()
-            self._send(call_id, line)
-            reply = await self._wait_reply(call_id)
-        finally:
-            self._slots.release()
+        except Exception:
+            self._offer_slots()
+            raise
+        self._send(call_id, line)
+        reply = await self._wait_reply(call_id)
         if reply is None:
-            kind = RemoteProtocolError if isinstance(self._lost_cause, RemoteProtocolError) else ConnectionLost
+            kind = (
+                RemoteProtocolError if isinstance(self._lost_cause, RemoteProtocolError) else ConnectionLost
+            )
             raise kind(str(self._lost), self._info(method, started)) from self._lost_cause
         if reply.failure is not None:
             raise rebuild(reply.failure, self._info(method, started, reply.failure.traceback))
         return reply.result
+
+    def _offer_slots(self) -> None:
+        """Wake as many callers as may send now."""
+        self._slot_queue.unpark(count=max(0, self._max_pending_calls - self._wire.calls_in_flight))
 
     def _send(self, call_id: int, line: bytes) -> None:
         """Send at once if no other call is under way; else let the writer send it with the next ones."""
@@ -254,6 +268,7 @@ class RpcClient:
             if unsent_id == call_id:
                 del self._unsent[index]
                 self._wire.withdraw(call_id)
+                self._offer_slots()
                 return
         self._wire.abandon(call_id)
 
@@ -277,6 +292,7 @@ class RpcClient:
                 while isinstance(reply := self._wire.next_event(), Reply):
                     task = self._waiting.pop(reply.call_id)
                     trio.lowlevel.reschedule(task, Value(reply))
+                self._offer_slots()
             self._lose("connection closed by the server", None)
         except RemoteProtocolError as error:
             self._lose(error.message, error)
@@ -317,6 +333,7 @@ class RpcClient:
         self._disconnected.set()
         self._io_scope.cancel()
         waiting, self._waiting = self._waiting, {}
+        self._slot_queue.unpark_all()
         for task in waiting.values():
             trio.lowlevel.reschedule(task, Value(None))
 
@@ -338,7 +355,9 @@ class RpcClient:
                 while (event := self._wire.next_event()) is None:
                     data = await self._transport.receive()
                     if not data:
-                        raise ConnectionLost("closed by the server in the handshake", self._info(None, started))
+                        raise ConnectionLost(
+                            "closed by the server in the handshake", self._info(None, started)
+                        )
                     self._wire.receive_data(data)
         except RemoteProtocolError as error:
             raise RemoteProtocolError(error.message, self._info(None, started)) from error
@@ -405,7 +424,8 @@ async def open_rpc_client(
         connect_timeout: Seconds for the connection, all addresses of the name and TLS included.
         handshake_timeout: Seconds that the server may take for each of the two steps of the handshake.
         max_message_size: Longest reply accepted, in bytes; a longer one ends the connection.
-        max_pending_calls: Calls that may wait for their replies; further ones wait for their turn.
+        max_pending_calls: Calls whose replies may be outstanding; further ones wait for their turn. A reply
+            that nobody waits for any more counts until it comes.
 
     Raises:
         OSError: if the server cannot be reached: ConnectionRefusedError, TimeoutError, ...
@@ -418,7 +438,9 @@ async def open_rpc_client(
     `ConnectionLost`.
     """
     transport = await connect(host, port, ssl_context=ssl_context, connect_timeout=connect_timeout)
-    async with _open_client(transport, target, handshake_timeout, max_message_size, max_pending_calls) as client:
+    async with _open_client(
+        transport, target, handshake_timeout, max_message_size, max_pending_calls
+    ) as client:
         yield client
 
 
@@ -436,7 +458,9 @@ async def wrap_rpc_stream(
     The arguments and errors are those of `open_rpc_client`.
     """
     transport = open_transport(stream)
-    async with _open_client(transport, target, handshake_timeout, max_message_size, max_pending_calls) as client:
+    async with _open_client(
+        transport, target, handshake_timeout, max_message_size, max_pending_calls
+    ) as client:
         yield client
 
 

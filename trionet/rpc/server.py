@@ -42,6 +42,9 @@ SyncMethods = Literal["inline", "thread"]
 
 # Answers are collected up to this many bytes before they are sent.
 _BATCH: Final = 1 << 16
+# So much is read behind a call that is under way, to notice that the client leaves. A client that sends
+# more ahead is not listened to until the call has ended.
+_READ_AHEAD: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +210,9 @@ class _Service:
             if not name or name.split() != [name]:
                 raise ValueError(f"a target name must be one word, not {name!r}")
             if inspect.isclass(target) or inspect.isroutine(target):
-                raise TypeError(f"target {name!r} is a class or function: give an object, or per_connection()")
+                raise TypeError(
+                    f"target {name!r} is a class or function: give an object, or per_connection()"
+                )
         if sync_methods not in ("inline", "thread"):
             raise ValueError(f"sync_methods must be 'inline' or 'thread', not {sync_methods!r}")
         self.targets = dict(targets)
@@ -404,7 +409,7 @@ class _Session:
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             while data := await self.transport.receive():
                 self.wire.receive_data(data)
-                if self.wire.buffered > self.service.max_message_size:
+                if self.wire.buffered > _READ_AHEAD:
                     return
         scope.cancel()
 

@@ -9,8 +9,8 @@
     READY          <-- reply --------------  SEND_REPLY
 
 A step is taken by a line that comes in (a WAIT state) or by a method of this side (a SEND state), and the
-tables below say which step leads where. Anything else is a `RemoteProtocolError` or a `LocalProtocolError`,
-and either ends the connection: its state is CLOSED.
+tables below say which step leads where. What else comes in is a `RemoteProtocolError` and ends the
+connection: its state is CLOSED. A method in the wrong state is a `LocalProtocolError` and changes nothing.
 
 The methods that send return the bytes to be sent. `receive_data` takes what came; `next_event` gives what
 it meant, one step at a time, and None when nothing more can be said, because the line is not complete yet
@@ -23,6 +23,7 @@ Protocol facts: recorded from sipyco 1.10 and its predecessors (tests/data/trans
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -275,7 +276,7 @@ class ClientConnection(_Connection):
     def __init__(self, max_message_size: int = MAX_MESSAGE_SIZE) -> None:
         super().__init__(State.SEND_BANNER, max_message_size)
         # Calls without a reply, in the order of the requests: whether their reply is still wanted.
-        self._pending: dict[int, bool] = {}
+        self._pending: OrderedDict[int, bool] = OrderedDict()
         self._last_call_id = 0
         self._greeting = Greeting((), None, ())
 
@@ -332,7 +333,10 @@ class ClientConnection(_Connection):
             self._pending[call_id] = False
 
     def withdraw(self, call_id: int) -> None:
-        """Forget a call none of whose bytes have been sent, nor will be: no reply will come."""
+        """Forget a call none of whose bytes have been sent, nor will be: no reply will come.
+
+        KeyError if its reply has come already, or if it was never made.
+        """
         del self._pending[call_id]
 
     @property
@@ -360,8 +364,8 @@ class ClientConnection(_Connection):
                     return MethodsReceived(self._codec.decode_methods(line))
                 if not self._pending:
                     raise self._refuse("a reply to no request")
-                call_id = next(iter(self._pending))
-                if not self._pending.pop(call_id):
+                call_id, wanted = self._pending.popitem(last=False)
+                if not wanted:
                     continue
                 return Reply(call_id, *self._codec.decode_reply(line))
             except (ValueError, RecursionError) as error:

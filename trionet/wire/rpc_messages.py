@@ -124,7 +124,9 @@ class GenericCodec:
             ValueError: if it is neither, or holds anything but names.
         """
         names = self._decode(line)
-        if not isinstance(names, (set, list, tuple, dict)) or not all(isinstance(name, str) for name in names):
+        if not isinstance(names, (set, list, tuple, dict)) or not all(
+            isinstance(name, str) for name in names
+        ):
             raise ValueError("expected a set of method names")
         return frozenset(names)
 
