@@ -235,13 +235,13 @@ class _Reporting(trio.TaskStatus[Any]):
         self._task_status.started(self._handle)
 
 
-async def _agree_on_tls(stream: trio.SSLStream[Any], peer: str, timeout: float) -> bool:
-    with trio.move_on_after(timeout):
+async def _agree_on_tls(stream: trio.SSLStream[Any], peer: str, seconds: float) -> bool:
+    with trio.move_on_after(seconds):
         try:
             await stream.do_handshake()
         except (trio.BrokenResourceError, ssl.SSLError) as error:
             logger.warning("%s: no TLS connection: %s", peer, error.__cause__ or error)
             return False
         return True
-    logger.warning("%s: no TLS connection within %s s", peer, timeout)
+    logger.warning("%s: no TLS connection within %s s", peer, seconds)
     return False

@@ -96,13 +96,13 @@ async def test_one_call_cancelled_everywhere(connect: Any, name: str) -> None:
     positions = 0
     for step in range(1000):
         async with connect(Target()) as client:
-            cancelled, reached = await cancel_at(step, lambda: CALLS[name](client))  # noqa: B023  # awaited here
+            cancelled, reached = await cancel_at(step, lambda: CALLS[name](client))  # awaited here
             positions += cancelled
             try:
                 with trio.fail_after(60):
                     assert await client.call("echo", "next") == ("next", "")
             except trionet.ConnectionLost as error:
-                assert cancelled  # noqa: PT017
+                assert cancelled
                 assert "while it was being sent" in str(error)  # noqa: PT017
                 assert error.call.elapsed == 0.0  # noqa: PT017  # at once
         if not reached:
@@ -131,7 +131,7 @@ async def test_one_of_several_calls_cancelled_everywhere(connect: Any, name: str
             await trio.lowlevel.checkpoint()
             for key in "cd":
                 nursery.start_soon(neighbour, key)
-            _, reached = await cancel_at(step, lambda: CALLS[name](client))  # noqa: B023  # awaited here
+            _, reached = await cancel_at(step, lambda: CALLS[name](client))  # awaited here
             nursery.start_soon(neighbour, "e")
         if not reached:
             break

@@ -95,7 +95,7 @@ async def test_servers_that_are_none(
 
 async def test_a_server_that_says_nothing(autojump_clock: trio.testing.MockClock) -> None:
     async with scripted_server() as stream:
-        with pytest.raises(TimeoutError, match="no answer .* within 3 s"):
+        with pytest.raises(TimeoutError, match=r"no answer .* within 3 s"):
             async with trionet.wrap_rpc_stream(stream, handshake_timeout=3):
                 pass
     assert trio.current_time() == 3.0
@@ -321,10 +321,9 @@ async def test_calls_of_other_tasks_when_the_block_ends(autojump_clock: trio.tes
         with pytest.raises(trionet.ConnectionLost, match="connection closed"):
             await client.call("wait", 100)
 
-    async with trio.open_nursery() as nursery:
-        async with open_memory_rpc_client({"it": Echo()}) as client:
-            nursery.start_soon(call, client)
-            await trio.sleep(1)
+    async with trio.open_nursery() as nursery, open_memory_rpc_client({"it": Echo()}) as client:
+        nursery.start_soon(call, client)
+        await trio.sleep(1)
 
 
 async def test_what_the_block_raises_is_not_wrapped() -> None:

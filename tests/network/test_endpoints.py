@@ -160,14 +160,13 @@ async def test_attempts_that_fail_for_different_reasons(monkeypatch: pytest.Monk
 
 async def test_sockets_are_kept_alive_and_do_not_delay() -> None:
     accepted: list[trio.SocketStream] = []
-    async with serving() as server:
-        async with trionet.open_rpc_client("127.0.0.1", server.port) as client:
-            (connection,) = server._clients
-            for stream in (client._transport.stream, connection.transport.stream):
-                assert isinstance(stream, trio.SocketStream)
-                accepted.append(stream)
-                assert stream.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-                assert stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    async with serving() as server, trionet.open_rpc_client("127.0.0.1", server.port) as client:
+        (connection,) = server._clients
+        for stream in (client._transport.stream, connection.transport.stream):
+            assert isinstance(stream, trio.SocketStream)
+            accepted.append(stream)
+            assert stream.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     assert len(accepted) == 2
 
 

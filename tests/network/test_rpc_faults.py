@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import socket
@@ -295,7 +296,8 @@ Behaviour = Callable[[trio.SocketStream], Awaitable[None]]
 
 
 async def listen(nursery: trio.Nursery, behaviour: Behaviour) -> int:
-    (listener,) = await nursery.start(lambda **kw: trio.serve_tcp(behaviour, 0, host="127.0.0.1", **kw))
+    serve = functools.partial(trio.serve_tcp, behaviour, 0, host="127.0.0.1")
+    (listener,) = await nursery.start(serve)
     port: int = listener.socket.getsockname()[1]
     return port
 

@@ -143,9 +143,9 @@ class _Keeper:
             started = trio.current_time()
             reason = await self._connect_and_stay(math.inf, trio.TASK_STATUS_IGNORED)
 
-    async def _connect_and_stay(self, timeout: float, task_status: trio.TaskStatus[None]) -> str:
+    async def _connect_and_stay(self, seconds: float, task_status: trio.TaskStatus[None]) -> str:
         """Connect, and return why there is no connection, or none any more."""
-        with trio.move_on_after(timeout) as attempt:
+        with trio.move_on_after(seconds) as attempt:
             try:
                 async with self._open_client() as client:
                     attempt.deadline = math.inf
@@ -158,7 +158,7 @@ class _Keeper:
                 return str(error)
             finally:
                 self._best_effort._set(None)
-        return f"no answer within {timeout} s"
+        return f"no answer within {seconds} s"
 
     def _report_outage(self, reason: str) -> None:
         if not self._outage_reported:

@@ -57,7 +57,7 @@ class TrionetError(Exception):
 
 
 class LocalProtocolError(TrionetError):
-    """This side used a connection in a way that its protocol or its state does not allow. Nothing was sent."""
+    """This side used a connection in a way that its protocol or state does not allow. Nothing was sent."""
 
 
 class RemoteProtocolError(TrionetError):
