@@ -107,7 +107,7 @@ async def _call_methods(narrator: Narrator, operator: RpcClient) -> None:
     try:
         await operator.call("set_power", 1000.0)
     except ValueError as error:
-        narrator.say(f"set_power(1000.0) raises here what it raised there: ValueError: {error}")
+        narrator.say(f"set_power(1000.0) raises here, too: ValueError: {error}")
     else:
         raise StepFailed("too much power was accepted")
 
