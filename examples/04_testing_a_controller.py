@@ -1,13 +1,10 @@
 """A controller tested without sockets or waiting: ``pytest examples/04_testing_a_controller.py``."""
 
-import contextlib
-from collections.abc import AsyncIterator
-
 import pytest
 import trio
 import trio.testing
 
-from trionet import RpcClient, handle_rpc_stream, wrap_rpc_stream
+from trionet.testing import open_memory_rpc_client
 
 
 class Shutter:
@@ -26,19 +23,9 @@ class Shutter:
         return self._open
 
 
-@contextlib.asynccontextmanager
-async def shutter_client() -> AsyncIterator[RpcClient]:
-    """A client of a new shutter, connected through memory."""
-    ours, theirs = trio.testing.memory_stream_pair()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(handle_rpc_stream, theirs, {"shutter": Shutter()})
-        async with wrap_rpc_stream(ours, "shutter") as client:
-            yield client
-
-
 @pytest.mark.trio
 async def test_opening_takes_ten_seconds(autojump_clock: trio.testing.MockClock) -> None:
-    async with shutter_client() as shutter:
+    async with open_memory_rpc_client({"shutter": Shutter()}) as shutter:
         started = trio.current_time()
         await shutter.call("open")
         # Simulated seconds: the clock jumps whenever everybody waits, so this takes milliseconds.
@@ -48,7 +35,7 @@ async def test_opening_takes_ten_seconds(autojump_clock: trio.testing.MockClock)
 
 @pytest.mark.trio
 async def test_giving_up_early_does_not_stop_the_shutter(autojump_clock: trio.testing.MockClock) -> None:
-    async with shutter_client() as shutter:
+    async with open_memory_rpc_client({"shutter": Shutter()}) as shutter:
         with trio.move_on_after(1) as patience:
             await shutter.call("open")
         assert patience.cancelled_caught
@@ -59,6 +46,6 @@ async def test_giving_up_early_does_not_stop_the_shutter(autojump_clock: trio.te
 
 @pytest.mark.trio
 async def test_errors_arrive_as_they_were_raised() -> None:
-    async with shutter_client() as shutter:
+    async with open_memory_rpc_client({"shutter": Shutter()}) as shutter:
         with pytest.raises(TypeError, match="positional argument"):
             await shutter.call("open", "wide")

@@ -36,6 +36,8 @@ async def connect(
     with trio.move_on_after(connect_timeout):
         try:
             tcp = await trio.open_tcp_stream(host, port)
+        except socket.gaierror as error:
+            raise socket.gaierror(error.errno, f"{error.strerror} ({name})") from error
         except OSError as error:
             raise _plain_error(error, name) from error
         keep_alive(tcp)
@@ -66,7 +68,8 @@ def _plain_error(error: OSError, name: str) -> OSError:
     attempts = cause.exceptions if isinstance(cause, BaseExceptionGroup) else (cause,)
     first = attempts[0]
     if isinstance(first, OSError) and first.errno and {type(one) for one in attempts} == {type(first)}:
-        return type(first)(first.errno, f"{first.strerror} ({name})")
+        # trio puts an address of its own before the reason: "Error connecting to ('::1', 80): ..."
+        return type(first)(first.errno, f"{str(first.strerror).rpartition('): ')[2]} ({name})")
     return error
 
 

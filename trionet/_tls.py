@@ -40,8 +40,15 @@ class TLSIdentity:
         context.verify_mode = ssl.CERT_REQUIRED
         # Lets a certificate that was signed by an authority be trusted without that authority.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        context.load_cert_chain(self.cert, self.key)
-        context.load_verify_locations(self.peer_cert)
+        for file in (self.cert, self.key, self.peer_cert):
+            with open(file, "rb"):  # the errors of ssl do not name the file
+                pass
+        try:
+            context.load_cert_chain(self.cert, self.key)
+            context.load_verify_locations(self.peer_cert)
+        except ssl.SSLError as error:
+            files = ", ".join(str(file) for file in (self.cert, self.key, self.peer_cert))
+            raise ssl.SSLError(error.errno, f"one of {files} cannot be used: {error.strerror}") from error
         return context
 
 

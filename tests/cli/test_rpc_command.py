@@ -144,7 +144,7 @@ async def test_wrong_port(commands: Commands) -> None:
 async def test_unknown_host(commands: Commands) -> None:
     done = await commands.run("rpc", "no host", "1", "list-targets")
     assert done.status == 1
-    assert done.err.startswith("trionet: error: no host: ")
+    assert done.err.endswith(" (no host:1)\n")
 
 
 async def test_no_rpc_server(commands: Commands, nursery: trio.Nursery) -> None:

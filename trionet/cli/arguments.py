@@ -7,6 +7,7 @@ The text is parsed, never evaluated: the syntax tree is walked, and what is not 
 from __future__ import annotations
 
 import ast
+import contextlib
 import math
 import warnings
 from collections.abc import Callable, Iterable
@@ -51,16 +52,14 @@ def parse_argument(text: str) -> Any:
         ArgumentError: if it stands for none.
     """
     text = text.strip()
-    if "__jsonclass__" in text:
+    if text.startswith(("{", "[")) and '"__jsonclass__"' in text:
         return _parse_pyon_v2(text)
     try:
         return _value(_parse(text), text)
     except ArgumentError:
         # JSON that Python reads differently, such as a string with \/ in it next to `true`.
-        try:
+        with contextlib.suppress(pyon.PyonDecodeError):
             return pyon.decode(text)
-        except pyon.PyonDecodeError:
-            pass
         raise
     except RecursionError:
         raise ArgumentError(_TOO_DEEP) from None

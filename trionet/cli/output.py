@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import pprint
-import re
 import shutil
 import sys
 import textwrap
@@ -16,8 +15,6 @@ from trionet import CallInfo, MethodDescription, RemoteError, TargetDescription,
 
 #: What can go wrong with a connection or a call, apart from what a remote method raises.
 EXPECTED_ERRORS: Final = (OSError, TrionetError, ValueError, TypeError, AttributeError)
-
-_TRIO_PREFIX: Final = re.compile(r"^Error connecting to \(.*?\): ")
 
 
 class CommandError(Exception):
@@ -75,9 +72,7 @@ def error_text(error: BaseException) -> str:
         text = str(error.args[0]) if error.args else ""
         return f"{type(error).__name__}: {text}" if text else type(error).__name__
     if isinstance(error, OSError) and not isinstance(error, TrionetError) and error.strerror:
-        # trio tells the address first; the end of the text does so again.
-        text = _TRIO_PREFIX.sub("", error.strerror)
-        return f"{error.filename}: {text}" if error.filename else text
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error) or type(error).__name__
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
-import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -112,8 +111,6 @@ class Connection:
         async with contextlib.AsyncExitStack() as stack:
             try:
                 client = await stack.enter_async_context(opened)
-            except socket.gaierror as error:
-                raise CommandError(f"{self.host}: {error_text(error)}") from error
             except EXPECTED_ERRORS as error:
                 raise CommandError(error_text(error)) from error
             yield client
@@ -122,9 +119,6 @@ class Connection:
         if self.tls is None:
             return None
         try:
-            for file in (self.tls.cert, self.tls.key, self.tls.peer_cert):
-                with open(file, "rb"):  # the error of ssl does not name the file
-                    pass
             return self.tls.client_context()
         except OSError as error:
             raise CommandError(f"--tls: {error_text(error)}") from error
