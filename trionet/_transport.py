@@ -10,8 +10,8 @@ a `SocketTransport`
 - lingers: before it lets the kernel put it to sleep, it looks again for some 100 µs whether data has come,
   one scheduling round apart. Other tasks run in between, cancellation works as ever, and what a peer on
   the same machine answers is found without going to sleep: three times as many calls a second, for two
-  thirds of the processor time per call. If nothing comes this way, lingering is given up and tried again
-  only every 17th time, which both peers count alike when they take turns.
+  thirds of the processor time per call. It needs a core for each of the two; where there is none, or where
+  data comes seldom, lingering is in vain, and is tried again ever more seldom.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ _LARGE_READ: Final = 1024 * 1024
 # find each other's data after 3 rounds. So many are needed to get there: to outlast a peer that must be
 # woken once more (50 µs) and then answers.
 _LINGER_ROUNDS: Final = 50
-# After a lingering in vain, the number of receives that go without.
-_RECEIVES_BETWEEN_ATTEMPTS: Final = 16
+# After a lingering in vain, the number of receives that go without; it doubles each time, up to the second.
+_SHORTEST_PAUSE: Final = 8
+_LONGEST_PAUSE: Final = 256
 
 # Seconds that closing a TLS connection may take to say so to the peer.
 _CLOSE_TIMEOUT: Final = 1.0
@@ -98,6 +99,7 @@ class SocketTransport(Transport):
         # scheduling round of each operation. Trio still closes it.
         self._socket = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.fileno())
         self._read_size = _SMALL_READ
+        self._pause = _SHORTEST_PAUSE
         self._receives_until_linger = 0
 
     async def receive(self) -> bytes:
@@ -116,8 +118,10 @@ class SocketTransport(Transport):
             await trio.lowlevel.checkpoint()
             data = self._receive_nowait()
             if data is not None:
+                self._pause = _SHORTEST_PAUSE
                 return data
-        self._receives_until_linger = _RECEIVES_BETWEEN_ATTEMPTS
+        self._receives_until_linger = self._pause
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
         return None
 
     def _receive_nowait(self) -> bytes | None:

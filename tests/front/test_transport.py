@@ -149,11 +149,13 @@ async def test_lingering_is_given_up_when_in_vain_and_tried_again(monkeypatch: p
             nursery.start_soon(one.receive)
             await trio.testing.wait_all_tasks_blocked()
             await other.send(b"late")
-        assert one._receives_until_linger == _transport._RECEIVES_BETWEEN_ATTEMPTS
-        for _ in range(_transport._RECEIVES_BETWEEN_ATTEMPTS + 2):
+        assert one._receives_until_linger == _transport._SHORTEST_PAUSE
+        assert one._pause == 2 * _transport._SHORTEST_PAUSE
+        for _ in range(_transport._SHORTEST_PAUSE + 2):
             await other.send(b"there already")
             await one.receive()
-        assert lingered == [False] * (1 + _transport._RECEIVES_BETWEEN_ATTEMPTS) + [True, True]
+        assert lingered == [False] * (1 + _transport._SHORTEST_PAUSE) + [True, True]
+        assert one._pause == _transport._SHORTEST_PAUSE
 
 
 async def test_names_of_peers() -> None:

@@ -143,7 +143,7 @@ def test_plain_values_are_written_like_json(value: Any) -> None:
     expected = json.dumps(value, separators=(",", ":")).replace("\x7f", "\\u007f")
     assert pyon.encode(value) == expected
     assert pyon.encode_bytes(value, b"a", b"b") == b"a" + expected.encode() + b"b"
-    assert "".join(_encode._pieces(value)) == expected
+    assert _encode._text(_encode._pieces(value)) == expected
     if type(value) in (list, dict):
         quickly = _plain.encode_plain(value)
         assert quickly is None or quickly.decode() == expected
@@ -167,40 +167,44 @@ def test_floats_of_all_sizes(exponent: int) -> None:
         assert pyon.encode({"a": [number, None, "null"]}) == f'{{"a":[{number!r},null,"null"]}}'
 
 
-def test_the_quick_way_is_taken() -> None:
-    """And left where msgspec would write something else."""
-    taken: list[Any] = [
+@pytest.mark.parametrize(
+    "value",
+    [
         [],
         {},
         [1, 2.5, "text", None, True],
         {"a": [{"b": []}]},
         [-0.0, 123456.75],
-        ["0.00001", "null"],
+        ["0.00001", "null", "1e5"],
         [2**63],
-    ]
-    left: list[Any] = [
-        [1e16],
-        [1e-5],
-        [float("nan")],
-        [None, float("inf")],
-        ["é"],
-        ["\x7f"],
-        ["\ud800"],
-        [(1,)],
-        [{1: 2}],
-    ]
-    left += [
-        [{"__jsonclass__": 1}],
-        [np.float64(1)],
-        {"a": b""},
-        {"a": 1, 2: 3},
-        [0.5, "0.00001"],
-        [10**5000],
-    ]
-    for value in taken:
-        assert _plain.encode_plain(value) == json.dumps(value, separators=(",", ":")).encode()
-    for value in left:
-        assert _plain.encode_plain(value) is None
+    ],
+)
+def test_the_quick_way_is_taken(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_plain, "compact", None)  # what would be asked otherwise
+    assert _plain.encode_plain(value) == json.dumps(value, separators=(",", ":")).encode()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *([1e16], [1e-5], [float("nan")], [None, float("inf")], [0.5, "0.00001"], [0.5, None, "null"]),
+        *(["é"], ["\ud800"], [2**64], [-(2**63) - 1]),
+    ],
+)
+def test_plain_values_that_the_standard_library_writes(value: Any) -> None:
+    assert _plain.encode_plain(value) == json.dumps(value, separators=(",", ":")).encode()
+
+
+@pytest.mark.parametrize(
+    "value", [[(1,)], [{1: 2}], [{"__jsonclass__": 1}], [np.float64(1)], {"a": b""}, {"a": 1, 2: 3}]
+)
+def test_values_that_are_not_plain(value: Any) -> None:
+    assert _plain.encode_plain(value) is None
+
+
+def test_ints_that_python_does_not_convert() -> None:
+    with pytest.raises(ValueError, match="4300"):
+        pyon.encode([10**5000])
 
 
 def test_values_too_deep_or_too_many_for_the_quick_way(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,23 +7,29 @@ through JSON, and exists once more only in the result.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import reprlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, groupby
 from json.encoder import encode_basestring_ascii
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 
 from trionet.pyon import _arrays
 from trionet.pyon._classes import CLASS_KEY, CLASSES, DICT_CLASS, TUPLE_CLASS, PyonClass
-from trionet.pyon._plain import encode_plain
+from trionet.pyon._plain import compact, encode_plain
+
+#: Text, or the bytes of an array that are to become base64.
+Piece = str | memoryview
 
 # From here on one call into C is cheaper than a loop that writes the items.
 _MANY: Final = 8
+# A long text grows by this part of its length at a time.
+_GROWTH: Final = 16
 
-_compact: Callable[[Any], str] = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 _indented: Callable[[Any], str] = json.JSONEncoder(
     indent=4, separators=(",", ": "), check_circular=False
 ).encode
@@ -43,7 +49,7 @@ def encode(value: Any, pretty: bool = False) -> str:
             return _indented(_jsonable(value))
         if type(value) in (dict, list) and (plain := encode_plain(value)) is not None:
             return str(plain, "ascii")
-        return "".join(_pieces(value))
+        return _text(_pieces(value))
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
 
@@ -58,7 +64,7 @@ def encode_bytes(value: Any, prefix: bytes = b"", suffix: bytes = b"") -> bytes:
     try:
         if type(value) in (dict, list) and (plain := encode_plain(value)) is not None:
             return prefix + plain + suffix
-        return b"".join([prefix, *map(str.encode, _pieces(value)), suffix])
+        return _bytes(prefix, _pieces(value), suffix)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
 
@@ -92,13 +98,49 @@ _SCALAR_TEXT: Final[dict[type, Callable[[Any], str]]] = {
 }
 
 
-def _pieces(value: Any) -> list[str]:
-    pieces: list[str] = []
+def _pieces(value: Any) -> list[Piece]:
+    pieces: list[Piece] = []
     _write(value, pieces.append)
     return pieces
 
 
-def _write(value: Any, out: Callable[[str], None]) -> None:
+def _joined(pieces: list[Piece]) -> Iterator[str]:
+    """The text of `pieces`, in portions that are neither many nor long."""
+    for is_text, group in groupby(pieces, lambda piece: isinstance(piece, str)):
+        if is_text:
+            yield "".join(cast(Iterator[str], group))
+        else:
+            yield from chain.from_iterable(map(_arrays.base64_pieces, cast(Iterator[memoryview], group)))
+
+
+def _text(pieces: list[Piece]) -> str:
+    if memoryview not in map(type, pieces):
+        return "".join(cast(list[str], pieces))
+    # Joining a list would need the memory twice, so the text grows: in place where the system can remap
+    # memory, and by portions of its own size, so that it is not copied too often where it cannot.
+    text, portions, size = "", [], 0
+    for portion in _joined(pieces):
+        portions.append(portion)
+        size += len(portion)
+        if size >= len(text) // _GROWTH:
+            text += "".join(portions)
+            portions.clear()
+            size = 0
+    return text + "".join(portions)
+
+
+def _bytes(prefix: bytes, pieces: list[Piece], suffix: bytes) -> bytes:
+    if memoryview not in map(type, pieces):
+        return b"".join([prefix, *map(str.encode, cast(list[str], pieces)), suffix])
+    file = io.BytesIO()  # gives away what it has grown without a copy
+    file.write(prefix)
+    for portion in _joined(pieces):
+        file.write(portion.encode())
+    file.write(suffix)
+    return file.getvalue()
+
+
+def _write(value: Any, out: Callable[[Piece], None]) -> None:
     scalar_text = _SCALAR_TEXT.get(type(value))
     if scalar_text is not None:
         out(scalar_text(value))
@@ -138,14 +180,14 @@ def _dict_kind(value: dict[Any, Any]) -> type | PyonClass:
     return dict if all(isinstance(key, str) for key in value) else DICT_CLASS
 
 
-def _write_list(items: list[Any], out: Callable[[str], None]) -> None:
+def _write_list(items: list[Any], out: Callable[[Piece], None]) -> None:
     if len(items) >= _MANY and {*map(type, items)} <= _SCALAR_TEXT.keys():
-        out(_compact(items))
+        out(compact(items))
     else:
         _write_items(items, out)
 
 
-def _write_items(items: Iterable[Any], out: Callable[[str], None]) -> None:
+def _write_items(items: Iterable[Any], out: Callable[[Piece], None]) -> None:
     separator = "["
     for item in items:
         out(separator)
@@ -154,7 +196,7 @@ def _write_items(items: Iterable[Any], out: Callable[[str], None]) -> None:
     out("[]" if separator == "[" else "]")
 
 
-def _write_dict(value: dict[str, Any], out: Callable[[str], None]) -> None:
+def _write_dict(value: dict[str, Any], out: Callable[[Piece], None]) -> None:
     separator = "{"
     for key, item in value.items():
         out(f"{separator}{encode_basestring_ascii(key)}:")
@@ -163,13 +205,12 @@ def _write_dict(value: dict[str, Any], out: Callable[[str], None]) -> None:
     out("{}" if separator == "{" else "}")
 
 
-def _write_class(pyon_class: PyonClass, value: Any, out: Callable[[str], None]) -> None:
+def _write_class(pyon_class: PyonClass, value: Any, out: Callable[[Piece], None]) -> None:
     out(f'{{"{CLASS_KEY}":[{encode_basestring_ascii(pyon_class.name)},')
     if type(value) is np.ndarray:
         data = _arrays.array_bytes(value)
-        out(f'[{_compact(list(value.shape))},"{value.dtype.str}","')
-        for piece in _arrays.base64_pieces(data):
-            out(piece)
+        out(f'[{compact(list(value.shape))},"{value.dtype.str}","')
+        out(data)
         out('"]')
     else:
         _write_items(pyon_class.encode(value), out)

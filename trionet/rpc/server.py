@@ -216,6 +216,8 @@ class _Service:
         if sync_methods not in ("inline", "thread"):
             raise ValueError(f"sync_methods must be 'inline' or 'thread', not {sync_methods!r}")
         self.targets = dict(targets)
+        self.target_names = tuple(targets)
+        self._methods: dict[str, dict[str, Method]] = {}
         self.description = description
         self.allow_terminate = allow_terminate
         self.in_threads = sync_methods == "thread"
@@ -227,18 +229,36 @@ class _Service:
 
     async def serve(self, client: Connection) -> None:
         """Serve one client until it leaves, or the server is drained."""
-        wire = ServerConnection(list(self.targets), self.description, self.max_message_size)
+        wire = ServerConnection(self.target_names, self.description, self.max_message_size)
         peer = client.transport.peer
         try:
-            with trio.move_on_after(self.handshake_timeout) as handshake:
-                name = await _wait_target(client.transport, wire)
-            if handshake.cancelled_caught:
-                logger.warning("%s: no target selected within %s s", peer, self.handshake_timeout)
-            elif name is not None:
-                async with _open_target(self.targets[name]) as target:
-                    await _Session(self, client, wire, name, target).run()
+            name = await self._wait_target(client.transport, wire)
+            if name is None:
+                return
+            target = self.targets[name]
+            if isinstance(target, per_connection):
+                async with _open_target(target) as made:
+                    await _Session(self, client, wire, name, made).run()
+            else:
+                await _Session(self, client, wire, name, target).run()
         except RemoteProtocolError as error:
             logger.warning("%s: connection closed: %s", peer, error.message)
+
+    def methods_of(self, name: str, target: Any) -> dict[str, Method]:
+        """What can be called now; one dict for all clients of a target, as long as it does not change."""
+        methods = public_methods(target)
+        if target is not self.targets[name]:  # made for one connection: it must not be kept alive here
+            return methods
+        if self._methods.get(name) != methods:
+            self._methods[name] = methods
+        return self._methods[name]
+
+    async def _wait_target(self, transport: Transport, wire: ServerConnection) -> str | None:
+        """Shake hands, in time. Returns the name of the target, or None if the client is to be left."""
+        with trio.move_on_after(self.handshake_timeout):
+            return await _wait_target(transport, wire)
+        logger.warning("%s: no target selected within %s s", transport.peer, self.handshake_timeout)
+        return None
 
 
 async def _wait_target(transport: Transport, wire: ServerConnection) -> str | None:
@@ -257,10 +277,7 @@ async def _wait_target(transport: Transport, wire: ServerConnection) -> str | No
 
 
 @contextlib.asynccontextmanager
-async def _open_target(target: Any) -> AsyncIterator[Any]:
-    if not isinstance(target, per_connection):
-        yield target
-        return
+async def _open_target(target: per_connection) -> AsyncIterator[Any]:
     made = target.factory()
     if inspect.isawaitable(made):
         made = await made
@@ -289,13 +306,13 @@ class _Session:
         self.wire = wire
         self.name = name
         self.target = target
-        self.methods = public_methods(target)
+        self.methods = service.methods_of(name, target)
         self.out: list[bytes] = []
 
     async def run(self) -> None:
         names = {*self.methods, "terminate"} if self.service.allow_terminate else self.methods.keys()
         self.out.append(self.wire.send_methods(sorted(names)))
-        with contextlib.suppress(_ClientLeft):
+        try:
             while not self.client.draining:
                 request = self.wire.next_event()
                 if request is None:
@@ -311,6 +328,8 @@ class _Session:
                     if sum(map(len, self.out)) > _BATCH:
                         await self._flush()
             await self._flush()
+        except _ClientLeft:
+            pass
 
     async def _flush(self) -> None:
         if self.out:

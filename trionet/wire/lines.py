@@ -25,9 +25,12 @@ class LineBuffer:
             no end yet is bounded by it.
     """
 
+    __slots__ = ("_buffered", "_lines", "_partial", "_partial_length", "max_length")
+
     def __init__(self, max_length: int) -> None:
         self.max_length = max_length
-        self._lines: deque[bytes] = deque()
+        # An empty deque takes 600 bytes, too many for each idle connection.
+        self._lines: deque[bytes] | tuple[()] = ()
         self._partial: list[bytes | bytearray] = []
         self._partial_length = 0
         self._buffered = 0
@@ -46,10 +49,11 @@ class LineBuffer:
             head = b"".join(self._partial)
             self._partial.clear()
             self._partial_length = 0
-        self._lines.append(head)
+        lines = self._lines = self._lines or deque()
+        lines.append(head)
         if rest:
-            *lines, last = rest.split(b"\n")
-            self._lines.extend(lines)
+            *more, last = rest.split(b"\n")
+            lines.extend(more)
             self._keep(last)
 
     def _keep(self, piece: bytes) -> None:
@@ -77,6 +81,8 @@ class LineBuffer:
         if len(self._lines[0]) > self.max_length:
             raise LineTooLong(f"a line of {len(self._lines[0])} bytes, {self.max_length} are allowed")
         line = self._lines.popleft()
+        if not self._lines:
+            self._lines = ()
         self._buffered -= len(line) + 1
         return line
 

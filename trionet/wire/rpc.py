@@ -140,6 +140,8 @@ ClientEvent = Greeting | MethodsReceived | Reply
 class _Connection:
     """What both sides have in common: the state, the lines and the encoding."""
 
+    __slots__ = ("_codec", "_lines", "state")
+
     def __init__(self, state: State, max_message_size: int) -> None:
         self.state = state
         self._lines = LineBuffer(max_message_size)
@@ -194,6 +196,8 @@ class ServerConnection(_Connection):
         max_message_size: The longest line accepted, in bytes; a longer one ends the connection.
     """
 
+    __slots__ = ("_description", "_targets")
+
     def __init__(
         self,
         targets: Sequence[str],
@@ -201,7 +205,8 @@ class ServerConnection(_Connection):
         max_message_size: int = MAX_MESSAGE_SIZE,
     ) -> None:
         super().__init__(State.WAIT_BANNER, max_message_size)
-        self._greeting = Greeting(tuple(targets), description, (PYON_V2,))
+        self._targets = tuple(targets)
+        self._description = description
 
     def next_event(self) -> ServerEvent | None:
         """What the client wants next.
@@ -230,9 +235,9 @@ class ServerConnection(_Connection):
         except UnicodeDecodeError:
             raise self._refuse(f"a target line that is not UTF-8: {line[:40]!r}") from None
         for feature in features:
-            if feature not in self._greeting.features:
+            if feature != PYON_V2:
                 raise self._refuse(f"unknown feature {feature[:40]!r}")
-        if target not in self._greeting.targets:
+        if target not in self._targets:
             raise self._refuse(f"unknown target {target[:40]!r}")
         self._codec = V2 if PYON_V2 in features else V1
         return TargetSelected(target)
@@ -240,7 +245,7 @@ class ServerConnection(_Connection):
     def greet(self) -> bytes:
         """Say what targets and features there are."""
         self._sends(State.SEND_GREETING)
-        return encode_greeting(self._greeting)
+        return encode_greeting(Greeting(self._targets, self._description, (PYON_V2,)))
 
     def send_methods(self, names: Sequence[str]) -> bytes:
         """Name the methods of the target that was selected."""
@@ -272,6 +277,8 @@ class ClientConnection(_Connection):
     Args:
         max_message_size: The longest line accepted, in bytes; a longer one ends the connection.
     """
+
+    __slots__ = ("_abandoned", "_greeting", "_last_call_id", "_pending")
 
     def __init__(self, max_message_size: int = MAX_MESSAGE_SIZE) -> None:
         super().__init__(State.SEND_BANNER, max_message_size)
