@@ -112,19 +112,12 @@ class Connection:
         draining: Whether the server is closing: finish what was begun, and begin nothing.
     """
 
-    __slots__ = ("_scope", "busy", "draining", "transport")
+    __slots__ = ("busy", "draining", "transport")
 
-    def __init__(self, transport: Transport, scope: trio.CancelScope) -> None:
+    def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self.busy = False
         self.draining = False
-        self._scope = scope
-
-    def drain(self) -> None:
-        """End as soon as no work is in progress."""
-        self.draining = True
-        if not self.busy:
-            self._scope.cancel()
 
 
 class ServerHandle:
@@ -165,10 +158,13 @@ class ServerHandle:
         When it returns, the server has ended and its sockets are closed. Cancelled, it cuts at once.
         """
         self._accepting.cancel()
-        for client in tuple(self._clients):
-            client.drain()
         try:
             with trio.move_on_after(grace):
+                async with trio.open_nursery() as nursery:
+                    for client in self._clients:
+                        client.draining = True
+                        if not client.busy:
+                            nursery.start_soon(client.transport.aclose)
                 await self._connected.wait_value(0)
         finally:
             self.cancel_scope.cancel()
@@ -194,21 +190,22 @@ async def serve_connections(
         tls = stream if isinstance(stream, trio.SSLStream) else None
         keep_alive(tls.transport_stream if tls is not None else stream)
         transport = open_transport(stream, peer)
-        with trio.CancelScope() as scope:
-            client = Connection(transport, scope)
-            handle._clients.add(client)
+        client = Connection(transport)
+        handle._clients.add(client)
+        handle._connected.value = len(handle._clients)
+        try:
+            if tls is None or await _agree_on_tls(tls, peer, handshake_timeout):
+                await handler(client)
+        except trio.BrokenResourceError as error:
+            logger.info("%s: connection lost: %s", peer, error)
+        except trio.ClosedResourceError:
+            pass  # closed by the handle, while it was idle
+        except Exception:
+            logger.exception("%s: connection closed, its handler failed", peer)
+        finally:
+            handle._clients.discard(client)
             handle._connected.value = len(handle._clients)
-            try:
-                if tls is None or await _agree_on_tls(tls, peer, handshake_timeout):
-                    await handler(client)
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                logger.info("%s: connection lost: %s", peer, error)
-            except Exception:
-                logger.exception("%s: connection closed, its handler failed", peer)
-            finally:
-                handle._clients.discard(client)
-                handle._connected.value = len(handle._clients)
-                await transport.aclose()
+            await transport.aclose()
 
     try:
         with handle.cancel_scope:

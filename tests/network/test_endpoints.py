@@ -312,3 +312,18 @@ async def test_a_client_that_connects_to_tls_and_says_nothing(
         assert trio.current_time() == pytest.approx(7.0)
         await stream.aclose()
     assert "no TLS connection within 7 s" in caplog.text
+
+
+async def test_idle_tls_clients_are_disconnected(certificates: Certificates) -> None:
+    async with trio.open_nursery() as nursery:
+        identity = certificates.identity("server", "client")
+        server = await nursery.start(
+            lambda **kw: trionet.serve_rpc({"it": Stage()}, 0, ssl_context=identity, **kw)
+        )
+        async with trionet.open_rpc_client(
+            "127.0.0.1", server.port, ssl_context=certificates.identity("client", "server")
+        ) as client:
+            assert await client.call("echo", 1) == 1
+            await server.aclose(30)
+            await client.wait_disconnected()
+            assert client.disconnect_reason == "connection closed by the server"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -341,3 +342,18 @@ def test_values_around_arrays(value: Any, sizes: list[int], pretty: bool) -> Non
     expected = thoroughly(text)
     assert same(pyon.decode(text), expected)
     assert same(pyon.decode(text.encode()), expected)
+
+
+@pytest.mark.parametrize("encode", [pyon.encode, pyon.encode_bytes])
+def test_memory_for_a_large_array(encode: Any) -> None:
+    """Its text takes 4/3 of its size; room for a second one is the most that is allowed."""
+    array = np.arange(1_000_000, dtype="f8")
+    encode(array)
+    tracemalloc.start()
+    try:
+        text = encode({"a": array})
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(text) > array.nbytes
+    assert peak < 3 * array.nbytes

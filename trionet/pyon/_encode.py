@@ -116,17 +116,27 @@ def _joined(pieces: list[Piece]) -> Iterator[str]:
 def _text(pieces: list[Piece]) -> str:
     if memoryview not in map(type, pieces):
         return "".join(cast(list[str], pieces))
-    # Joining a list would need the memory twice, so the text grows: in place where the system can remap
-    # memory, and by portions of its own size, so that it is not copied too often where it cannot.
-    text, portions, size = "", [], 0
-    for portion in _joined(pieces):
-        portions.append(portion)
+    # Joining a list would need the memory twice. CPython grows a text in place if it is added to like this,
+    # in a plain loop, and if the system can extend memory.
+    text = ""
+    for portion in _growing(_joined(pieces)):
+        text += portion
+    return text
+
+
+def _growing(portions: Iterator[str]) -> Iterator[str]:
+    """The same text in portions that grow with it, so that copying it for each costs little, if need be."""
+    taken: list[str] = []
+    size = total = 0
+    for portion in portions:
+        taken.append(portion)
         size += len(portion)
-        if size >= len(text) // _GROWTH:
-            text += "".join(portions)
-            portions.clear()
+        if size >= total // _GROWTH:
+            yield "".join(taken)
+            taken.clear()
+            total += size
             size = 0
-    return text + "".join(portions)
+    yield "".join(taken)
 
 
 def _bytes(prefix: bytes, pieces: list[Piece], suffix: bytes) -> bytes:

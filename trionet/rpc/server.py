@@ -185,7 +185,7 @@ async def handle_rpc_stream(
     with trio.CancelScope() as scope:
         service.terminate = scope.cancel
         try:
-            await service.serve(Connection(transport, scope))
+            await service.serve(Connection(transport))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             logger.info("%s: connection lost: %s", transport.peer, error)
         finally:
