@@ -21,6 +21,7 @@ from trio.testing import MemoryReceiveStream, MemorySendStream, memory_stream_pa
 
 import trionet
 from tests.echo_target import Echo, Hello, OldTarget
+from tests.recorded_repr import recorded_repr
 from tests.wire.transcripts import Recording, all_recordings, recordings
 from tests.wire.values import identical
 from trionet.wire.lines import LineBuffer
@@ -410,7 +411,7 @@ def check_note(request: Any, result: Any, note: str) -> None:
         # Python's repr over there, cut if long. Text above U+FFFF shows what upstream's evaluator did to it.
         expected = re.split(r"; \w+ ?\(", note)[0]
         if "\\ud83d\\ude00" not in expected:
-            assert repr(result)[:_CUT] == expected[:_CUT]
+            assert recorded_repr(result)[:_CUT] == expected[:_CUT]
 
 
 async def test_text_above_the_first_plane_arrives_whole() -> None:

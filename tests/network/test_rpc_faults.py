@@ -244,8 +244,8 @@ async def test_a_client_that_does_not_read() -> None:
         sent = await send_until_blocked(stream, request * 10)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert sent > 500_000
-        assert peak < 5_000_000
+        assert 0 < sent < 100_000_000  # a server that read on would take all of it
+        assert peak < 15_000_000
         await check_alive(server)
         await stream.aclose()
         await server.aclose()
@@ -256,7 +256,7 @@ async def send_until_blocked(stream: trio.SocketStream, data: bytes) -> int:
     sent = refused = 0
     with socket.socket(fileno=os.dup(stream.socket.fileno())) as plain:
         plain.setblocking(False)
-        while refused < 10:
+        while refused < 10 and sent < 100_000_000:
             try:
                 sent += plain.send(memoryview(data)[sent % len(data) :])
             except BlockingIOError:

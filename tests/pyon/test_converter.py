@@ -76,10 +76,8 @@ def test_a_backup_is_never_overwritten(old_file: Path, capsys: pytest.CaptureFix
         ),
         ("__import__('os')", "not PYON v1: unknown name '__import__' (at line 1 column 1, character 0)"),
         ("[('__jsonclass__',), {'__jsonclass__': 1}]", "no PYON v2 form: a dict with the reserved key"),
-        (
-            "(" + "[" * 950 + "]" * 950 + ",)",
-            "no PYON v2 form: a value that contains itself, or is nested too deep",
-        ),
+        # How deep is too deep for the JSON encoder differs between Pythons; an int that is too long does not.
+        ("(" + "9" * 4300 + "0,)", "not PYON v1: Exceeds the limit"),
     ],
 )
 def test_what_cannot_be_converted_is_left_alone(
