@@ -52,6 +52,7 @@ PLAIN: list[tuple[str, Any]] = [
     ("[Infinity, -Infinity, inf]", [math.inf, -math.inf, math.inf]),
     ('{"__jsonclass__": ["tuple", [[1, 2]]]}', (1, 2)),
     ('{"a": {"__jsonclass__": ["set", [[1]]]}}', {"a": {1}}),
+    ('({"__jsonclass__": ["set", [[1]]]}, None)', ({1}, None)),
     ("Fraction(1, 3)", Fraction(1, 3)),
     ("[OrderedDict([('b', 1)])]", [OrderedDict(b=1)]),
     ("slice(1, 2, None)", slice(1, 2, None)),
@@ -132,7 +133,7 @@ REFUSED: list[tuple[str, str]] = [
     ("{[]}", r"in \{\[\]\}: unhashable"),
     # PYON that is none
     ('{"__jsonclass__": ["tuple", []]}', "is no PYON: class 'tuple'"),
-    ('{"__jsonclass__": ', "is no PYON"),
+    ('{"__jsonclass__": ', "is no value"),
     ("Fraction(1, 0)", r"Fraction\(1, 0\): a Fraction takes"),
     ("npscalar(1)", "npscalar takes 2 argument"),
     # constructors

@@ -29,6 +29,8 @@ _NAMES: Final[dict[str, Any]] = {
     "inf": math.inf,
 }
 _PYON_V1_CALLS: Final = frozenset({"Fraction", "OrderedDict", "nparray", "npscalar", "slice"})
+# The key that makes a dict an object of PYON v2.
+_CLASS_KEY: Final = "__jsonclass__"
 _SHOWN: Final = 60
 
 
@@ -52,8 +54,6 @@ def parse_argument(text: str) -> Any:
         ArgumentError: if it stands for none.
     """
     text = text.strip()
-    if text.startswith(("{", "[")) and '"__jsonclass__"' in text:
-        return _parse_pyon_v2(text)
     try:
         return _value(_parse(text), text)
     except ArgumentError:
@@ -205,8 +205,10 @@ def _values(nodes: Iterable[ast.expr], text: str) -> list[Any]:
     return [_value(node, text) for node in nodes]
 
 
-def _dict(node: ast.Dict, keys: list[ast.expr | None], values: list[ast.expr], text: str) -> dict[Any, Any]:
+def _dict(node: ast.Dict, keys: list[ast.expr | None], values: list[ast.expr], text: str) -> Any:
     plain = [key for key in keys if key is not None]
+    if any(isinstance(key, ast.Constant) and key.value == _CLASS_KEY for key in plain):
+        return _parse_pyon_v2(ast.get_source_segment(text, node) or text)
     if len(plain) < len(keys):
         raise ArgumentError(f"** is not possible in {_source(node, text)}")
     pairs = zip(_values(plain, text), _values(values, text), strict=True)
