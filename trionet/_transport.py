@@ -71,8 +71,12 @@ class Transport(ABC):
             await self.send_all(memoryview(data)[sent:])
 
     async def aclose(self) -> None:
-        """Close the stream. Cancelled or not, it is closed afterwards; what was sent is delivered."""
-        with trio.move_on_after(_CLOSE_TIMEOUT):
+        """Close the stream; what was sent is delivered.
+
+        This is for cleaning up, so it cannot be cancelled: `Cancelled` would replace an exception that is
+        on its way. It is over at once, but for TLS with a peer that does not read: then after a second.
+        """
+        with trio.move_on_after(_CLOSE_TIMEOUT, shield=True):
             await self.stream.aclose()
 
 

@@ -65,7 +65,7 @@ async def test_json_and_quit(nursery: trio.Nursery) -> None:
 
 async def test_a_line_that_fails_does_not_end_it(nursery: trio.Nursery) -> None:
     server, _ = await start_server(nursery)
-    script = b"nope()\n(1)\necho hello\nhelp nope\necho({'__json' 'class__': 1})\necho 2\n"
+    script = b"nope()\n(1)\necho hello\nhelp nope\necho(OrderedDict([('__jsonclass__', 1)]))\necho 2\n"
     done = await run_program("rpc", HOST, server.port, "interactive", stdin=script)
     assert (done.status, done.out) == (1, "[(2,), {}]\n")
     errors = done.err.splitlines()

@@ -179,7 +179,7 @@ async def test_unknown_target_and_method(commands: Commands, nursery: trio.Nurse
 
 async def test_a_value_that_pyon_cannot_carry(commands: Commands, nursery: trio.Nursery) -> None:
     server, _ = await start_server(nursery)
-    reserved = "{'__json' 'class__': 1}"
+    reserved = "OrderedDict([('__jsonclass__', 1)])"
     done = await commands.run("rpc", HOST, server.port, "call", "echo", reserved)
     assert (done.status, done.err.count("\n")) == (1, 1)
     assert "reserved key" in done.err

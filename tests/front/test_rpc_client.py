@@ -13,6 +13,7 @@ import trio.testing
 
 import trionet
 from trionet.testing import open_memory_rpc_client
+from trionet.wire.rpc import ClientConnection
 
 
 class Echo:
@@ -352,3 +353,23 @@ async def test_a_client_can_be_opened_and_closed_under_cancellation(
                 await trio.sleep_forever()
         assert scope.cancelled_caught
     assert trio.current_time() == 2.0
+
+
+async def test_an_interrupt_in_the_reader_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C may hit any task. That the call fails meanwhile, and is handled, must not hide it."""
+
+    class Interrupt(BaseException):
+        """Stands in for KeyboardInterrupt."""
+
+    def interrupt(wire: ClientConnection) -> None:
+        raise Interrupt
+
+    client_end, server_end = trio.testing.memory_stream_pair()
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: trionet.handle_rpc_stream(server_end, {"it": Echo()}))
+            async with trionet.wrap_rpc_stream(client_end) as client:
+                monkeypatch.setattr(ClientConnection, "next_event", interrupt)
+                with pytest.raises(trionet.ConnectionLost):
+                    await client.call("echo", 1)
+    assert caught.value.subgroup(Interrupt) is not None
