@@ -56,7 +56,7 @@ async def _add_tls(tcp: trio.SocketStream, host: str, config: TLSConfig, name: s
         await trio.aclose_forcefully(tcp)
         if not isinstance(error, trio.BrokenResourceError):
             raise
-        if isinstance(error.__cause__, ssl.SSLError):
+        if isinstance(error.__cause__, ssl.SSLError) and not isinstance(error.__cause__, ssl.SSLEOFError):
             raise error.__cause__ from error
         raise ConnectionResetError(f"{name} closed the connection in the TLS handshake") from error
     return stream

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import socket
 import ssl
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -327,3 +329,23 @@ async def test_idle_tls_clients_are_disconnected(certificates: Certificates) -> 
             await server.aclose(30)
             await client.wait_disconnected()
             assert client.disconnect_reason == "connection closed by the server"
+
+
+async def test_tls_against_a_server_that_closes(certificates: Certificates) -> None:
+    async with trio.open_nursery() as nursery:
+        serve = functools.partial(trio.serve_tcp, trio.aclose_forcefully, 0, host="127.0.0.1")
+        (listener,) = await nursery.start(serve)
+        with pytest.raises(ConnectionResetError, match="in the TLS handshake"):
+            await check(*listener.socket.getsockname(), ssl_context=certificates.identity("client", "server"))
+        nursery.cancel_scope.cancel()
+
+
+async def test_files_that_are_no_certificates(certificates: Certificates, tmp_path: Path) -> None:
+    (tmp_path / "text.pem").write_text("no certificate")
+    for field in ("cert", "key", "peer_cert"):
+        with pytest.raises(ssl.SSLError, match=r"one of .*text\.pem.* cannot be used"):
+            replace(
+                certificates.identity("client", "server"), **{field: tmp_path / "text.pem"}
+            ).client_context()
+        with pytest.raises(FileNotFoundError, match=r"missing\.pem"):
+            replace(certificates.identity("client", "server"), **{field: "missing.pem"}).server_context()

@@ -50,14 +50,11 @@ class BestEffortRpcClient:
 
         Cancellation: as in `RpcClient.call`.
         """
-        client = self._client
-        if client is None:
-            await trio.lowlevel.checkpoint()
-            return None
-        try:
-            return await client.call(method, *args, **kwargs)
-        except ConnectionLost:
-            return None
+        if self._client is not None:
+            with contextlib.suppress(ConnectionLost):
+                return await self._client.call(method, *args, **kwargs)
+        await trio.lowlevel.checkpoint()  # so that a loop of calls leaves time to connect
+        return None
 
     def _set(self, client: RpcClient | None) -> None:
         self._client = client

@@ -144,8 +144,7 @@ class RpcClient:
             raise type(error)(error.message, self._info(None, started)) from None
         self._target = self.targets[0] if isinstance(name, AutoTarget) else name
         event = await self._shake_hands(line, started)
-        if not isinstance(event, MethodsReceived):
-            raise RemoteProtocolError("expected a set of method names", self._info(None, started))
+        assert isinstance(event, MethodsReceived)
         self._methods = event.methods
         self._nursery.start_soon(self._run)
 
@@ -296,7 +295,7 @@ class RpcClient:
             self._lose("connection closed by the server", None)
         except RemoteProtocolError as error:
             self._lose(error.message, error)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        except trio.BrokenResourceError as error:
             self._lose(f"connection lost: {error}", error)
 
     async def _write(self) -> None:
@@ -313,8 +312,9 @@ class RpcClient:
             self._in_transit = frozenset(ids)
             try:
                 await self._transport.send(b"".join(lines))
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            except trio.BrokenResourceError as error:
                 self._lose(f"connection lost: {error}", error)
+                return
 
     async def _wait_unsent(self) -> None:
         def abort(_: object) -> trio.lowlevel.Abort:
@@ -342,8 +342,7 @@ class RpcClient:
     async def _greet(self) -> None:
         started = trio.current_time()
         event = await self._shake_hands(self._wire.greet(), started)
-        if not isinstance(event, Greeting):
-            raise RemoteProtocolError("expected a greeting", self._info(None, started))
+        assert isinstance(event, Greeting)
         self._greeting = event
 
     async def _shake_hands(self, line: bytes, started: float) -> Any:

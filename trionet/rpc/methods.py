@@ -102,7 +102,7 @@ class MethodDescription:
     """One method of a remote target.
 
     Attributes:
-        signature: As in a `def` line: ``(power, *, ramp=0.5) -> float``, without `self`.
+        signature: As in a `def` line: ``(power, *, ramp=0.5) -> float``, without `self` or `cls`.
         docstring: Its documentation, or None.
     """
 
@@ -135,7 +135,7 @@ def read_description(received: Any) -> TargetDescription:
 
 
 def format_signature(spec: Mapping[str, Any]) -> str:
-    """The signature that a method list describes, as in a `def` line, without `self`."""
+    """The signature that a method list describes, as in a `def` line, without `self` or `cls`."""
     found = spec.get("annotations")
     # Before sipyco 1.8 all annotations were one string.
     annotations: Mapping[str, Any] = found if isinstance(found, dict) else {}
@@ -152,7 +152,7 @@ def format_signature(spec: Mapping[str, Any]) -> str:
         parameter(name, None if index < without else repr(defaults[index - without]))
         for index, name in enumerate(args)
     ]
-    if args[:1] == ["self"]:
+    if args[:1] in (["self"], ["cls"]):
         parts.pop(0)
     keyword_only = list(spec.get("kwonlyargs") or ())
     if spec.get("varargs"):
