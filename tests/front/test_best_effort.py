@@ -53,9 +53,11 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def open_with(server: Server, first_timeout: float = 1.0) -> AsyncIterator[BestEffortRpcClient]:
+async def open_with(
+    server: Server, first_timeout: float = 1.0, retry_interval: float = 5.0
+) -> AsyncIterator[BestEffortRpcClient]:
     client = BestEffortRpcClient()
-    keeper = _Keeper(client, server.open, "server", 5.0)
+    keeper = _Keeper(client, server.open, "server", retry_interval)
     async with open_background_tasks() as nursery:
         await nursery.start(keeper.run, first_timeout)
         yield client
@@ -136,6 +138,18 @@ async def test_lost_in_the_middle_of_a_call(autojump_clock: trio.testing.MockClo
         inner._send = lambda call_id, line: None  # type: ignore[method-assign]
         assert await client.call("echo", 1) is None
         assert trio.current_time() == 2.0
+
+
+async def test_a_loop_of_calls_does_not_keep_it_from_connecting(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_with(Server(1.0), retry_interval=0.0) as client:
+        await trio.sleep(2)
+        inner = client._client
+        assert inner is not None
+        inner._lose("lost, but the client has not noticed yet", None)
+        while await client.call("echo", 1) is None:
+            pass
 
 
 async def test_cancelled_in_the_first_attempt(autojump_clock: trio.testing.MockClock) -> None:

@@ -302,22 +302,49 @@ async def listen(nursery: trio.Nursery, behaviour: Behaviour) -> int:
     return port
 
 
-async def close_at_once(stream: trio.SocketStream) -> None:
-    await stream.aclose()
+GREETING = b'{"targets":["echo"],"description":null,"features":["pyon_v2"]}\n'
+METHODS = b'["echo"]\n'
+
+# How many lines a server has got, and what it has sent, when it goes away.
+SERVER_STATES: dict[str, tuple[int, bytes]] = {
+    "connected": (0, b""),
+    "in the greeting": (1, GREETING[:20]),
+    "greeted": (1, GREETING),
+    "in the methods": (2, GREETING + METHODS[:5]),
+    "idle": (2, GREETING + METHODS),
+    "in a call": (3, GREETING + METHODS),
+    "in a reply": (3, GREETING + METHODS + b'{"status":"ok",'),
+}
 
 
-async def reset_at_once(stream: trio.SocketStream) -> None:
-    await read_lines(stream, 1)
-    reset(stream)
+@pytest.mark.parametrize("state", SERVER_STATES)
+@pytest.mark.parametrize("how", ["half-close", "close", "reset"])
+async def test_servers_that_go_away(state: str, how: str) -> None:
+    lines, sent = SERVER_STATES[state]
+    gone = trio.Event()
 
+    async def go_away(stream: trio.SocketStream) -> None:
+        await stream.send_all(sent)
+        await read_lines(stream, lines)
+        if how == "half-close":
+            await stream.send_eof()
+            gone.set()
+            await receive_all(stream)
+        elif how == "reset":
+            reset(stream)
+        else:
+            await stream.aclose()
+        gone.set()
 
-@pytest.mark.parametrize("behaviour", [close_at_once, reset_at_once])
-async def test_servers_that_accept_and_then(behaviour: Behaviour) -> None:
     async with trio.open_nursery() as nursery:
-        port = await listen(nursery, behaviour)
-        with pytest.raises(trionet.ConnectionLost, match=f"127.0.0.1:{port}"):
-            async with trionet.open_rpc_client("127.0.0.1", port):
-                pass
+        port = await listen(nursery, go_away)
+        with trio.fail_after(30), pytest.raises(trionet.ConnectionLost) as caught:
+            async with trionet.open_rpc_client("127.0.0.1", port) as client:
+                if state == "idle":
+                    await gone.wait()
+                    await client.wait_disconnected()
+                await client.call("echo", 1)
+        assert caught.value.call.peer == f"127.0.0.1:{port}"
         nursery.cancel_scope.cancel()
 
 
