@@ -41,7 +41,7 @@ clean:
 
 $(VENV)/created:
 	@test -n "$(PYTHON)" || { echo "trionet needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
-	$(PYTHON) -m venv $(VENV) || { echo "Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	@touch $@
 
 $(VENV)/installed: $(VENV)/created pyproject.toml

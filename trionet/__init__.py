@@ -18,10 +18,11 @@ from trionet._server import ServerHandle
 from trionet._tls import TLSIdentity
 from trionet._version import __version__
 from trionet.pyon import PyonDecodeError
+from trionet.rpc._session import per_connection
 from trionet.rpc.best_effort import BestEffortRpcClient, open_best_effort_rpc_client
 from trionet.rpc.client import RpcClient, RpcProxy, open_rpc_client, wrap_rpc_stream
 from trionet.rpc.methods import MethodDescription, TargetDescription
-from trionet.rpc.server import RpcServer, RpcServerStatistics, handle_rpc_stream, per_connection, serve_rpc
+from trionet.rpc.server import RpcServer, RpcServerStatistics, handle_rpc_stream, serve_rpc
 from trionet.wire.errors import (
     CallInfo,
     ConnectionLost,

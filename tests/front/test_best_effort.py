@@ -49,7 +49,7 @@ class Server:
 
     async def _end_after(self, seconds: float, client: trionet.RpcClient) -> None:
         await trio.sleep(seconds)
-        client._lose("the server is gone", None)
+        client._pipeline.lose("the server is gone", None)
 
 
 @contextlib.asynccontextmanager
@@ -135,7 +135,7 @@ async def test_lost_in_the_middle_of_a_call(autojump_clock: trio.testing.MockClo
         async def never() -> None:
             await trio.sleep_forever()
 
-        inner._send = lambda call_id, line: None  # type: ignore[method-assign]
+        inner._pipeline._send = lambda call_id, line: None  # type: ignore[method-assign]
         assert await client.call("echo", 1) is None
         assert trio.current_time() == 2.0
 
@@ -147,7 +147,7 @@ async def test_a_loop_of_calls_does_not_keep_it_from_connecting(
         await trio.sleep(2)
         inner = client._client
         assert inner is not None
-        inner._lose("lost, but the client has not noticed yet", None)
+        inner._pipeline.lose("lost, but the client has not noticed yet", None)
         while await client.call("echo", 1) is None:
             pass
 

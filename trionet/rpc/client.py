@@ -1,25 +1,21 @@
 """Calling the methods of objects on an RPC server, ours or sipyco's.
 
-A call that is alone takes the shortest way: its request is sent before anything else happens. When
-several tasks call at once, their requests are collected and leave together, with one system call for all
-that became ready in one scheduling round. A task of the connection reads all the time, so a large request
-and a large reply cannot block each other, and a connection that is lost is noticed at once.
+How requests and replies share a connection is the business of `_pipeline`.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
 import trio
-from outcome import Value
 
 from trionet._connect import CONNECT_TIMEOUT, connect
 from trionet._tasks import open_background_tasks
 from trionet._tls import TLSConfig
 from trionet._transport import Transport, open_transport
+from trionet.rpc._pipeline import Encode, Pipeline
 from trionet.rpc.methods import TargetDescription, read_description
 from trionet.wire.errors import (
     CallInfo,
@@ -35,7 +31,6 @@ from trionet.wire.rpc import (
     AutoTarget,
     ClientConnection,
     MethodsReceived,
-    Reply,
     State,
 )
 from trionet.wire.rpc_messages import Greeting
@@ -44,9 +39,6 @@ from trionet.wire.rpc_messages import Greeting
 HANDSHAKE_TIMEOUT: Final = 10.0
 #: Calls whose replies may be outstanding on one connection by default, those of cancelled callers included.
 MAX_PENDING_CALLS: Final = 1024
-
-# Requests are put together up to about this many bytes.
-_BATCH: Final = 1 << 16
 
 
 class RpcClient:
@@ -76,16 +68,7 @@ class RpcClient:
         self._greeting = Greeting((), None, ())
         self._target: str | None = None
         self._methods: frozenset[str] = frozenset()
-        self._max_pending_calls = max_pending_calls
-        self._slot_queue = trio.lowlevel.ParkingLot()
-        self._waiting: dict[int, trio.lowlevel.Task] = {}
-        self._unsent: deque[tuple[int, bytes]] = deque()
-        self._in_transit: frozenset[int] = frozenset()
-        self._writer: trio.lowlevel.Task | None = None  # while it has nothing to do
-        self._io_scope = trio.CancelScope()
-        self._lost: str | None = None
-        self._lost_cause: BaseException | None = None
-        self._disconnected = trio.Event()
+        self._pipeline = Pipeline(transport, self._wire, max_pending_calls)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -120,11 +103,11 @@ class RpcClient:
     @property
     def disconnect_reason(self) -> str | None:
         """Why the connection is lost; None while it is not."""
-        return self._lost
+        return self._pipeline.lost
 
     async def wait_disconnected(self) -> None:
         """Wait until the connection is lost, whichever side has ended it."""
-        await self._disconnected.wait()
+        await self._pipeline.disconnected.wait()
 
     async def select_target(self, name: str | AutoTarget) -> None:
         """Choose the target of the calls. Once per connection, if it was opened with ``target=None``.
@@ -146,7 +129,7 @@ class RpcClient:
         event = await self._shake_hands(line, started)
         assert isinstance(event, MethodsReceived)
         self._methods = event.methods
-        self._nursery.start_soon(self._run)
+        self._nursery.start_soon(self._pipeline.run)
 
     async def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the target and return its result.
@@ -191,153 +174,23 @@ class RpcClient:
         return CallInfo(self.peer, self._target, method, trio.current_time() - started, traceback)
 
     def _check_usable(self, method: str) -> None:
-        if self._lost is not None:
+        if self._pipeline.lost is not None:
             info = CallInfo(self.peer, self._target, method, 0.0)
-            raise ConnectionLost(self._lost, info) from self._lost_cause
+            raise ConnectionLost(self._pipeline.lost, info) from self._pipeline.lost_cause
         if self._wire.state is not State.READY:
             raise LocalProtocolError("no target is selected", CallInfo(self.peer, None, method))
 
-    # -- calls ---------------------------------------------------------------------------------------
-
-    async def _request(self, method: str, encode: Callable[[], tuple[int, bytes]]) -> Any:
+    async def _request(self, method: str, encode: Encode) -> Any:
         started = trio.current_time()
-        await trio.lowlevel.checkpoint_if_cancelled()
         self._check_usable(method)
-        while self._wire.calls_in_flight >= self._max_pending_calls:
-            await self._slot_queue.park()
-            self._check_usable(method)
-        try:
-            call_id, line = encode()
-        except Exception:
-            self._offer_slots()
-            raise
-        self._send(call_id, line)
-        reply = await self._wait_reply(call_id)
+        reply = await self._pipeline.request(encode)
         if reply is None:
-            kind = (
-                RemoteProtocolError if isinstance(self._lost_cause, RemoteProtocolError) else ConnectionLost
-            )
-            raise kind(str(self._lost), self._info(method, started)) from self._lost_cause
+            cause = self._pipeline.lost_cause
+            kind = RemoteProtocolError if isinstance(cause, RemoteProtocolError) else ConnectionLost
+            raise kind(str(self._pipeline.lost), self._info(method, started)) from cause
         if reply.failure is not None:
             raise rebuild(reply.failure, self._info(method, started, reply.failure.traceback))
         return reply.result
-
-    def _offer_slots(self) -> None:
-        """Wake as many callers as may send now."""
-        self._slot_queue.unpark(count=max(0, self._max_pending_calls - self._wire.calls_in_flight))
-
-    def _send(self, call_id: int, line: bytes) -> None:
-        """Send at once if no other call is under way; else let the writer send it with the next ones."""
-        if not self._waiting and not self._unsent and not self._in_transit:
-            try:
-                sent = self._transport.send_nowait(line)
-            except trio.BrokenResourceError as error:
-                self._lose(f"connection lost: {error}", error)
-                return
-            if sent == len(line):
-                return
-            line = line[sent:]
-            if sent:
-                self._in_transit = frozenset((call_id,))
-        self._unsent.append((call_id, line))
-        if self._writer is not None:
-            trio.lowlevel.reschedule(self._writer)
-            self._writer = None
-
-    async def _wait_reply(self, call_id: int) -> Reply | None:
-        """The reply; None if the connection is lost before it comes."""
-        if self._lost is not None:
-            return None
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            del self._waiting[call_id]
-            self._give_up(call_id)
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        self._waiting[call_id] = trio.lowlevel.current_task()
-        reply: Reply | None = await trio.lowlevel.wait_task_rescheduled(abort)
-        return reply
-
-    def _give_up(self, call_id: int) -> None:
-        """A caller was cancelled: see `call` for what follows."""
-        if call_id in self._in_transit:
-            self._lose("connection closed, because a call was cancelled while it was being sent", None)
-            return
-        for index, (unsent_id, _) in enumerate(self._unsent):
-            if unsent_id == call_id:
-                del self._unsent[index]
-                self._wire.withdraw(call_id)
-                self._offer_slots()
-                return
-        self._wire.abandon(call_id)
-
-    # -- tasks of the connection ---------------------------------------------------------------------
-
-    async def _run(self) -> None:
-        """Read and write until the connection is lost, then close it."""
-        try:
-            with self._io_scope:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._read)
-                    nursery.start_soon(self._write)
-        finally:
-            self._lose("connection closed", None)
-            await self._transport.aclose()
-
-    async def _read(self) -> None:
-        try:
-            while data := await self._transport.receive():
-                self._wire.receive_data(data)
-                while isinstance(reply := self._wire.next_event(), Reply):
-                    task = self._waiting.pop(reply.call_id)
-                    trio.lowlevel.reschedule(task, Value(reply))
-                self._offer_slots()
-            self._lose("connection closed by the server", None)
-        except RemoteProtocolError as error:
-            self._lose(error.message, error)
-        except trio.BrokenResourceError as error:
-            self._lose(f"connection lost: {error}", error)
-
-    async def _write(self) -> None:
-        while True:
-            if not self._unsent:
-                self._in_transit = frozenset()
-                await self._wait_unsent()
-            size, ids, lines = 0, [], []
-            while self._unsent and size < _BATCH:
-                call_id, line = self._unsent.popleft()
-                ids.append(call_id)
-                lines.append(line)
-                size += len(line)
-            self._in_transit = frozenset(ids)
-            try:
-                await self._transport.send(b"".join(lines))
-            except trio.BrokenResourceError as error:
-                self._lose(f"connection lost: {error}", error)
-                return
-
-    async def _wait_unsent(self) -> None:
-        def abort(_: object) -> trio.lowlevel.Abort:
-            self._writer = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        self._writer = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(abort)
-
-    def _lose(self, reason: str, cause: BaseException | None) -> None:
-        """The connection is of no more use: fail the calls that wait, and have it closed."""
-        if self._lost is not None:
-            return
-        self._lost, self._lost_cause = reason, cause
-        self._wire.close()
-        self._disconnected.set()
-        self._io_scope.cancel()
-        waiting, self._waiting = self._waiting, {}
-        self._slot_queue.unpark_all()
-        for task in waiting.values():
-            trio.lowlevel.reschedule(task, Value(None))
-
-    # -- handshake -----------------------------------------------------------------------------------
 
     async def _greet(self) -> None:
         started = trio.current_time()
@@ -364,7 +217,7 @@ class RpcClient:
             raise ConnectionLost(f"lost in the handshake: {error}", self._info(None, started)) from error
         finally:
             if event is None:
-                self._lose("the handshake was not completed", None)
+                self._pipeline.lose("the handshake was not completed", None)
         if event is None:
             seconds = self._handshake_timeout
             raise TimeoutError(f"no answer of {self.peer} in the RPC handshake within {seconds} s")
