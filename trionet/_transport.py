@@ -102,6 +102,7 @@ class SocketTransport(Transport):
         # The same descriptor once more, as a socket of the standard library: trio's own makes a
         # scheduling round of each operation. Trio still closes it.
         self._socket = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.fileno())
+        self._socket.setblocking(False)  # it is; but not to Python if socket.setdefaulttimeout() was called
         self._read_size = _SMALL_READ
         self._pause = _SHORTEST_PAUSE
         self._receives_until_linger = 0

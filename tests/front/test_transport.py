@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -156,6 +157,17 @@ async def test_lingering_is_given_up_when_in_vain_and_tried_again(monkeypatch: p
             await one.receive()
         assert lingered == [False] * (1 + _transport._SHORTEST_PAUSE) + [True, True]
         assert one._pause == _transport._SHORTEST_PAUSE
+
+
+async def test_a_default_timeout_of_the_process_does_not_block() -> None:
+    socket.setdefaulttimeout(30)
+    try:
+        async with sockets() as (one, _):
+            assert isinstance(one, SocketTransport)
+            assert one._receive_nowait() is None
+            assert one._socket.gettimeout() == 0
+    finally:
+        socket.setdefaulttimeout(None)
 
 
 async def test_names_of_peers() -> None:

@@ -349,3 +349,19 @@ async def test_files_that_are_no_certificates(certificates: Certificates, tmp_pa
             ).client_context()
         with pytest.raises(FileNotFoundError, match=r"missing\.pem"):
             replace(certificates.identity("client", "server"), **{field: "missing.pem"}).server_context()
+
+
+async def test_tls_with_certificates_signed_by_themselves(tmp_path: Path) -> None:
+    """As `openssl req -x509` makes them."""
+    for name in ("server", "client"):
+        own = trustme.CA()
+        own.cert_pem.write_to_path(tmp_path / f"{name}.pem")
+        own.private_key_pem.write_to_path(tmp_path / f"{name}.key")
+    server_identity = trionet.TLSIdentity(
+        tmp_path / "server.pem", tmp_path / "server.key", tmp_path / "client.pem"
+    )
+    client_identity = trionet.TLSIdentity(
+        tmp_path / "client.pem", tmp_path / "client.key", tmp_path / "server.pem"
+    )
+    async with serving(ssl_context=server_identity) as server:
+        await check("127.0.0.1", server.port, ssl_context=client_identity)

@@ -233,3 +233,11 @@ def test_mutated_bytes(value: Any) -> None:
 def test_any_text(text: str | bytes) -> None:
     with contextlib.suppress(PyonDecodeError):
         pyon.decode(text)
+
+
+@pytest.mark.parametrize("before", ["", "[[], ", '["[[[", {"a\\"[": ', "\n[\n"])
+def test_where_it_is_nested_too_deep(before: str) -> None:
+    text = before + "[" * 100_000
+    with pytest.raises(PyonDecodeError, match="nested too deep") as caught:
+        pyon.decode(text)
+    assert caught.value.where == f"character {len(text) - 1}"

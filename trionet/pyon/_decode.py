@@ -38,6 +38,8 @@ _ARRAY_BYTES: Final = re.compile(_ARRAY_HEAD.encode())
 # What stands for base64 that is cut out; see `_decode_around`.
 _MARK: Final = f"{secrets.token_hex(16)} "
 
+_BRACKET_OR_STRING: Final = re.compile(r'[\[\]{}]|"(?:[^"\\]++|\\.)*+"')
+
 _PLAIN_JSON: Final = json.JSONDecoder()
 
 
@@ -52,7 +54,7 @@ def decode(text: str | bytes) -> Any:
     try:
         return _decode(text)
     except RecursionError:
-        raise PyonDecodeError("nested too deep") from None
+        raise PyonDecodeError("nested too deep", f"character {_deepest(as_str(text))}") from None
 
 
 def _decode(text: str | bytes) -> Any:
@@ -66,6 +68,20 @@ def _decode(text: str | bytes) -> Any:
         if spans:
             return _decode_around(text, spans)
     return _decode_thoroughly(as_str(text))
+
+
+def _deepest(text: str) -> int:
+    """The position of the bracket that opens the deepest level."""
+    level = most = position = 0
+    for token in _BRACKET_OR_STRING.finditer(text):
+        bracket = text[token.start()]
+        if bracket in "[{":
+            level += 1
+            if level > most:
+                most, position = level, token.start()
+        elif bracket in "]}":
+            level -= 1
+    return position
 
 
 def _may_hold_classes(text: str | bytes) -> bool:
