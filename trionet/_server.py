@@ -13,7 +13,7 @@ from trio_util import AsyncValue
 
 from trionet._connect import keep_alive
 from trionet._tls import TLSConfig, TLSIdentity
-from trionet._transport import Transport, open_transport, peer_name
+from trionet._transport import Transport, format_address, open_transport, peer_name
 
 logger = logging.getLogger("trionet")
 
@@ -84,10 +84,11 @@ async def _open_host(host: str | None, port: int, opened: list[AnyListener]) -> 
             opened += await trio.open_tcp_listeners(common_port, host=address)
             succeeded = True
         except OSError as error:
+            name = format_address((address, common_port))
+            failure = OSError(error.errno, f"cannot listen on {name}: {error.strerror}")
             # A machine without IPv6 may still have it in the addresses of localhost.
             if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                raise
-            failure = error
+                raise failure from error
     if failure is not None and not succeeded:
         raise failure
 
