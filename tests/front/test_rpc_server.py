@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 from collections.abc import AsyncIterator
@@ -383,3 +384,81 @@ class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
 
     async def aclose(self) -> None:
         await self._streams.aclose()
+
+
+async def test_a_client_that_does_not_read_holds_up_nobody(autojump_clock: trio.testing.MockClock) -> None:
+    """Its answers cannot be sent, so its next call does not get a turn that others wait for."""
+    streams, receive_streams = trio.open_memory_channel[trio.abc.Stream](2)
+    greedy, greedy_server_end = trio.testing.memory_stream_pair()
+    polite, polite_server_end = trio.testing.memory_stream_pair()
+    assert isinstance(greedy_server_end, trio.StapledStream)
+    await greedy.send_all(b"ARTIQ pc_rpc\nstage pyon_v2\n")
+    streams.send_nowait(greedy_server_end)
+    streams.send_nowait(polite_server_end)
+    stage = Stage()
+    async with trio.open_nursery() as nursery:
+        serve = functools.partial(
+            trionet.serve_rpc, {"stage": stage}, 0, listeners=[MemoryListener(receive_streams)]
+        )
+        await nursery.start(serve)
+        async with trionet.wrap_rpc_stream(polite) as client:
+            greedy_server_end.send_stream.send_all_hook = trio.sleep_forever
+            echo = b'{"action":"call","name":"echo","args":[1],"kwargs":{}}\n'
+            move = b'{"action":"call","name":"move","args":["greedy",1],"kwargs":{}}\n'
+            await greedy.send_all(echo + move)
+            await trio.testing.wait_all_tasks_blocked()
+            with trio.fail_after(10):
+                assert await client.call("move", "polite", 1) == "polite"
+        assert [entry[0] for entry in stage.log] == ["polite", "polite"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_requests_sent_with_the_handshake_may_finish_when_the_server_closes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    streams, receive_streams = trio.open_memory_channel[trio.abc.Stream](1)
+    client_end, server_end = trio.testing.memory_stream_pair()
+    move = b'{"action":"call","name":"move","args":["a",5],"kwargs":{}}\n'
+    await client_end.send_all(b"ARTIQ pc_rpc\nstage pyon_v2\n" + move)
+    streams.send_nowait(server_end)
+    stage = Stage()
+    async with trio.open_nursery() as nursery:
+        serve = functools.partial(
+            trionet.serve_rpc, {"stage": stage}, 0, listeners=[MemoryListener(receive_streams)]
+        )
+        server: trionet.RpcServer = await nursery.start(serve)
+        await trio.sleep(1)
+        await server.aclose(30)
+        assert trio.current_time() == 5.0
+    assert [entry[1] for entry in stage.log] == ["begin", "end"]
+    answers = b""
+    while data := await client_end.receive_some():
+        answers += data
+    assert answers.endswith(b'{"status":"ok","ret":"a"}\n')
+
+
+async def test_a_flood_of_requests_leaves_time_for_others() -> None:
+    calls_before_other = 0
+    other_had_its_turn = False
+
+    class Counter:
+        def count(self) -> None:
+            nonlocal calls_before_other
+            calls_before_other += not other_had_its_turn
+
+    async def other() -> None:
+        nonlocal other_had_its_turn
+        await trio.lowlevel.checkpoint()
+        other_had_its_turn = True
+
+    client_end, server_end = trio.testing.memory_stream_pair()
+    requests = b'{"action":"call","name":"count","args":[],"kwargs":{}}\n' * 1000
+    await client_end.send_all(b"ARTIQ pc_rpc\nit pyon_v2\n" + requests)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: trionet.handle_rpc_stream(server_end, {"it": Counter()}))
+        nursery.start_soon(other)
+        received = b""
+        while received.count(b"\n") < 1002:
+            received += await client_end.receive_some()
+        await client_end.aclose()
+    assert calls_before_other < 500

@@ -34,6 +34,8 @@ SyncMethods = Literal["inline", "thread"]
 
 # Answers are collected up to this many bytes before they are sent.
 _BATCH: Final = 1 << 16
+# After so many answers that needed no waiting, other clients have their turn.
+_ANSWERS_AT_A_STRETCH: Final = 128
 # So much is read behind a call that is under way, to notice that the client leaves. A client that sends
 # more ahead is not listened to until the call has ended.
 _READ_AHEAD: Final = 1 << 20
@@ -154,7 +156,7 @@ class _ClientLeft(Exception):
 class Session:
     """One client that has selected a target."""
 
-    __slots__ = ("client", "methods", "name", "out", "service", "target", "transport", "wire")
+    __slots__ = ("client", "methods", "out", "service", "target", "transport", "wire")
 
     def __init__(
         self, service: Service, client: Connection, wire: ServerConnection, name: str, target: Any
@@ -163,14 +165,15 @@ class Session:
         self.client = client
         self.transport = client.transport
         self.wire = wire
-        self.name = name
         self.target = target
         self.methods = service.methods_of(name, target)
         self.out: list[bytes] = []
 
     async def run(self) -> None:
         names = {*self.methods, "terminate"} if self.service.allow_terminate else self.methods.keys()
+        self.client.busy = True
         self.out.append(self.wire.send_methods(sorted(names)))
+        answered = 0
         try:
             while not self.client.draining:
                 request = self.wire.next_event()
@@ -184,6 +187,9 @@ class Session:
                     self.wire.receive_data(data)
                 else:
                     await self._answer(request)
+                    answered += 1
+                    if answered % _ANSWERS_AT_A_STRETCH == 0:
+                        await trio.lowlevel.checkpoint()
                     if sum(map(len, self.out)) > _BATCH:
                         await self._flush()
             await self._flush()
@@ -241,35 +247,32 @@ class Session:
         method = self.methods.get(name)
         if method is None:
             raise _no_such_method(self.target, name)
-        lock = self.service.lock
         in_thread = self.service.in_threads and not inspect.iscoroutinefunction(method)
-        if in_thread or (lock is not None and lock.locked()):
-            return await self._while_connected(self._call_in_turn(method, in_thread, args, kwargs))
-        if lock is not None:
-            lock.acquire_nowait()
-        try:
-            result = method(*args, **kwargs)
-            return await self._while_connected(result) if inspect.isawaitable(result) else result
-        finally:
-            if lock is not None:
-                lock.release()
+        lock = self.service.lock
+        if in_thread:
+            call = functools.partial(method, *args, **kwargs)
+            return await self._while_connected(self._in_turn(trio.to_thread.run_sync(call)))
+        if lock is not None and lock.locked():
+            return await self._while_connected(self._in_turn(_call(method, args, kwargs)))
+        # Nothing waits here, so nobody else can have a turn meanwhile.
+        result = method(*args, **kwargs)
+        return await self._while_connected(self._in_turn(result)) if inspect.isawaitable(result) else result
 
-    async def _call_in_turn(self, method: Method, in_thread: bool, args: Any, kwargs: dict[str, Any]) -> Any:
-        async with self.service.lock or contextlib.nullcontext():
-            if in_thread:
-                result = await trio.to_thread.run_sync(functools.partial(method, *args, **kwargs))
-            else:
-                result = method(*args, **kwargs)
-            return await result if inspect.isawaitable(result) else result
+    async def _in_turn(self, work: Awaitable[Any]) -> Any:
+        """Await `work` when it is this client's turn.
+
+        What it has not been sent yet is sent before that: if it does not read, it holds up nobody.
+        """
+        try:
+            await self._flush()
+            async with self.service.lock or contextlib.nullcontext():
+                return await work
+        finally:
+            if inspect.iscoroutine(work):
+                work.close()  # if its turn never came
 
     async def _while_connected(self, work: Awaitable[Any]) -> Any:
         """Await `work`, and cancel it when the client leaves."""
-        try:
-            await self._flush()
-        except BaseException:
-            if inspect.iscoroutine(work):
-                work.close()
-            raise
         outcome: Outcome[Any] | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen, nursery.cancel_scope)
@@ -290,6 +293,11 @@ class Session:
                 if self.wire.buffered > _READ_AHEAD:
                     return
         scope.cancel()
+
+
+async def _call(method: Method, args: Any, kwargs: dict[str, Any]) -> Any:
+    result = method(*args, **kwargs)
+    return await result if inspect.isawaitable(result) else result
 
 
 def _no_such_method(target: Any, name: str) -> Exception:
