@@ -462,4 +462,4 @@ async def test_a_flood_of_requests_leaves_time_for_others() -> None:
         while received.count(b"\n") < 1002:
             received += await client_end.receive_some()
         nursery.cancel_scope.cancel()
-    assert 0 < most < 200
+    assert 0 < most <= 2 * 128  # a turn before and one after, as trio shuffles them
