@@ -25,11 +25,11 @@ class Target:
 
     constant = 5
     unreadable = Unreadable()
-    partial = functools.partial(int, base=2)
     builtin = min
 
     def __init__(self) -> None:
         self.added = lambda value: value
+        self.partial = functools.partial(int, base=2)
         self.data = [1]
 
     @property
