@@ -58,8 +58,9 @@ async def test_targets_can_be_looked_at_before_one_is_chosen() -> None:
         assert client.target is None
         with pytest.raises(trionet.LocalProtocolError, match="no target is selected"):
             await client.call("echo")
-        with pytest.raises(trionet.IncompatibleServer, match="no target 'c', but: a b"):
+        with pytest.raises(trionet.IncompatibleServer, match="no target 'c', but: a b") as caught:
             await client.select_target("c")
+        assert caught.value.call == trionet.CallInfo("StapledStream", "c", None, 0.0)
         with pytest.raises(ValueError, match="2 targets, name one: a b"):
             await client.select_target(trionet.AUTO)
         await client.select_target("b")

@@ -124,7 +124,8 @@ class RpcClient:
         try:
             line = self._wire.select_target(name)
         except TrionetError as error:
-            raise type(error)(error.message, self._info(None, started)) from None
+            asked_for = name if isinstance(name, str) else None
+            raise type(error)(error.message, CallInfo(self.peer, asked_for, None, 0.0)) from None
         self._target = self.targets[0] if isinstance(name, AutoTarget) else name
         event = await self._shake_hands(line, started)
         assert isinstance(event, MethodsReceived)
