@@ -24,10 +24,17 @@ async def open_memory_rpc_client(
         **server_options: Passed on to `handle_rpc_stream`.
 
     Everything that travels is encoded and decoded as over a network. When the block ends, so do both sides.
+    What the block raises, a failed assertion for one, leaves as it is, not in an exception group.
     """
     client_end, server_end = trio.testing.memory_stream_pair()
+    raised: BaseException | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lambda: handle_rpc_stream(server_end, targets, **server_options))
-        async with wrap_rpc_stream(client_end, target) as client:
-            yield client
+        try:
+            async with wrap_rpc_stream(client_end, target) as client:
+                yield client
+        except BaseException as error:
+            raised = error  # Cancelled, too: it goes on below
         nursery.cancel_scope.cancel()
+    if raised is not None:
+        raise raised
