@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.pyon.helpers import NUMBER_SCALARS, arrays, numpy_scalars, plain_values, pyon_values, same
+from tests.pyon.values import NUMBER_SCALARS, arrays, numpy_scalars, plain_values, pyon_values, same
 from trionet import pyon
 from trionet.pyon import v1
 

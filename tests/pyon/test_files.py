@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.pyon.helpers import same
+from tests.pyon.values import same
 from trionet import pyon
 from trionet.pyon import PyonDecodeError, _files, v1
 

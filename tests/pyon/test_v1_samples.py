@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.pyon.helpers import assert_fresh, same, samples, type_name, value_of
+from tests.pyon.values import assert_fresh, same, samples, type_name, value_of
 from tests.recorded_repr import recorded_repr
 from trionet.pyon import v1
 from trionet.pyon._v1_parse import parse

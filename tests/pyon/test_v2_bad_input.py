@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import random
 import tracemalloc
 from typing import Any
 
@@ -13,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.pyon.helpers import colliding_keys
+from tests.pyon.hostile import mutations
+from tests.pyon.values import colliding_keys
 from trionet import pyon
 from trionet.pyon import PyonDecodeError, _arrays
 
@@ -210,22 +210,9 @@ def test_every_prefix_is_refused(value: Any, pretty: bool) -> None:
 
 @pytest.mark.parametrize("value", DOCUMENTS, ids=range(len(DOCUMENTS)))
 def test_mutated_bytes(value: Any) -> None:
-    source = pyon.encode(value).encode()
-    chance = random.Random(1)
-    for _ in range(2000):
-        mutated = bytearray(source)
-        for _ in range(chance.randint(1, 4)):
-            position = chance.randrange(len(mutated))
-            match chance.randrange(3):
-                case 0:
-                    mutated[position] = chance.choice((chance.randrange(256), *b'[]{},:"\\-+.01'))
-                case 1:
-                    del mutated[position]
-                case _:
-                    start = chance.randrange(len(mutated))
-                    mutated[position:position] = mutated[start : start + 5]
+    for mutated in mutations(pyon.encode(value).encode(), b'[]{},:"\\-+.01'):
         with contextlib.suppress(PyonDecodeError):
-            pyon.decode(bytes(mutated))
+            pyon.decode(mutated)
 
 
 @settings(max_examples=200, deadline=None)

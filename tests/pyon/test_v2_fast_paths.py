@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.pyon.helpers import ARRAY_DTYPES, any_text, assert_fresh, plain_values, same
+from tests.pyon.hostile import near_json
+from tests.pyon.values import ARRAY_DTYPES, any_text, assert_fresh, plain_values, same
 from trionet import pyon
 from trionet.pyon import PyonDecodeError, _decode, _encode, _plain
 
@@ -48,54 +49,8 @@ def test_plain_text_is_read_like_json(value: Any, ascii_only: bool, indent: Any)
         assert same(pyon.decode(with_surrogates), value) or "\\ud" in text
 
 
-fragments = st.lists(
-    st.sampled_from(
-        [
-            *(
-                '"',
-                "\\",
-                "\\/",
-                "\\u",
-                "d83d",
-                "\\ude00",
-                "0041",
-                "\\n",
-                "\\x41",
-                "\t",
-                "\n",
-                "\x00",
-                "é",
-                "a",
-            ),
-            *("[", "]", "{", "}", ",", ":", " ", "-", "+", ".", "0", "1", "99", "e", "E5", "e999", "e-999"),
-            *(
-                "null",
-                "true",
-                "false",
-                "NaN",
-                "Infinity",
-                "-Infinity",
-                '"k":',
-                "1.5",
-                "\ufeff",
-                "\ud800",
-                "\x7f",
-            ),
-            *(
-                "12345678901234567890",
-                "0.1e-5",
-                "123456789012345678901234567890.5",
-                '"__jsonclass__":',
-                '["tuple",[[',
-            ),
-        ]
-    ),
-    max_size=12,
-).map("".join)
-
-
 @settings(max_examples=1000, deadline=None)
-@given(fragments, st.sampled_from(["%s", "[%s]", '"%s"', '{"a":%s}', '["%s",1]']))
+@given(near_json(), st.sampled_from(["%s", "[%s]", '"%s"', '{"a":%s}', '["%s",1]']))
 def test_near_json_is_read_or_refused_alike(text: str, frame: str) -> None:
     text = frame.replace("%s", text)
     expected = outcome(thoroughly, text)

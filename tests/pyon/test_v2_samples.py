@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from tests.pyon.helpers import assert_fresh, same, samples, type_name, value_of
+from tests.pyon.values import assert_fresh, same, samples, type_name, value_of
 from tests.recorded_repr import recorded_repr
 from trionet import pyon
 
