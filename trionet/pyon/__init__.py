@@ -12,14 +12,13 @@ Fidelity: v2 keeps every type but these: ``numpy.float64`` and ``numpy.str_`` co
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from trionet.pyon._classes import CLASSES, PyonClass
 from trionet.pyon._decode import decode
 from trionet.pyon._encode import encode, encode_bytes, wrap
 from trionet.pyon._errors import PyonDecodeError
-from trionet.pyon._files import StrPath, write_atomically
+from trionet.pyon._files import StrPath, decode_file, write_atomically
 
 __all__ = [
     "PyonDecodeError",
@@ -82,7 +81,4 @@ def load_file(filename: StrPath) -> Any:
         PyonDecodeError: with the name of the file, if it holds no PYON v2.
         OSError: from the file system.
     """
-    try:
-        return decode(Path(filename).read_bytes())
-    except PyonDecodeError as error:
-        raise PyonDecodeError(f"{filename}: {error.reason}", error.where) from error.__cause__
+    return decode_file(filename, decode)

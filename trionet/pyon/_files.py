@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all."""
+"""Files: written whole or not at all, and read with errors that name them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,21 @@ import contextlib
 import os
 import secrets
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from trionet.pyon._errors import PyonDecodeError
 
 StrPath = str | os.PathLike[str]
+
+
+def decode_file(path: StrPath, decode: Callable[[bytes], Any]) -> Any:
+    """What `decode` makes of a file; its PyonDecodeError gets the name of the file."""
+    try:
+        return decode(Path(path).read_bytes())
+    except PyonDecodeError as error:
+        raise PyonDecodeError(f"{path}: {error.reason}", error.where) from error.__cause__
 
 
 def write_atomically(path: StrPath, content: str) -> None:

@@ -13,12 +13,11 @@ Measured with CPython 3.11 against `eval` of the same text:
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from trionet.pyon._decode import as_str
 from trionet.pyon._errors import PyonDecodeError
-from trionet.pyon._files import StrPath, write_atomically
+from trionet.pyon._files import StrPath, decode_file, write_atomically
 from trionet.pyon._plain import decode_plain
 from trionet.pyon._v1_encode import encode
 from trionet.pyon._v1_parse import parse
@@ -61,7 +60,4 @@ def load_file(filename: StrPath) -> Any:
         PyonDecodeError: with the name of the file, if it holds no PYON v1.
         OSError: from the file system.
     """
-    try:
-        return decode(Path(filename).read_bytes())
-    except PyonDecodeError as error:
-        raise PyonDecodeError(f"{filename}: {error.reason}", error.where) from None
+    return decode_file(filename, decode)

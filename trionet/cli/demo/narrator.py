@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+import trio
 
 from trionet.cli.output import error_text, one_line
 
@@ -26,7 +27,6 @@ class Narrator:
 
     def __init__(self) -> None:
         self._steps: list[_Step] = []
-        self._started = time.monotonic()
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[None]:
@@ -36,7 +36,7 @@ class Narrator:
             StepFailed: if the block raises an exception, which is told, or is cancelled.
         """
         print(f"\n{len(self._steps) + 1}. {title}", flush=True)
-        started = time.monotonic()
+        started = trio.current_time()
         ok = False
         try:
             yield
@@ -46,7 +46,7 @@ class Narrator:
             self.say(f"FAILED: {kind}{error_text(error)}")
             raise StepFailed from error
         finally:
-            self._steps.append(_Step(title, ok, time.monotonic() - started))
+            self._steps.append(_Step(title, ok, trio.current_time() - started))
 
     def say(self, text: str) -> None:
         """One plain line about what happens."""
@@ -61,7 +61,7 @@ class Narrator:
         print("\nSummary")
         for number, step in enumerate(self._steps, 1):
             print(f"   {'ok    ' if step.ok else 'FAILED'}  {number}. {step.title:<58} {step.seconds:5.2f} s")
-        total = time.monotonic() - self._started
+        total = sum(step.seconds for step in self._steps)
         failed = [str(number) for number, step in enumerate(self._steps, 1) if not step.ok]
         if finished and not failed:
             print(f"All {len(self._steps)} steps ok in {total:.1f} s.", flush=True)
