@@ -21,6 +21,7 @@ test: $(VENV)/installed-dev
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
+	@rm -f .coverage.*  # of processes that were killed while they wrote it
 	$(BIN)/coverage report
 
 check: $(VENV)/installed-dev

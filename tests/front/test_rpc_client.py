@@ -371,3 +371,32 @@ async def test_an_interrupt_in_the_reader_is_not_lost(monkeypatch: pytest.Monkey
                 with pytest.raises(trionet.ConnectionLost):
                     await client.call("echo", 1)
     assert caught.value.subgroup(Interrupt) is not None
+
+
+@pytest.mark.parametrize("method", ["send_nowait", "send"])
+async def test_sending_that_fails(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, by the caller, or later, by the writer: before the reader has noticed anything."""
+
+    def fail(data: bytes) -> None:
+        raise trio.BrokenResourceError("the cable is out")
+
+    async with open_memory_rpc_client({"it": Echo()}) as client:
+        monkeypatch.setattr(client._transport, method, fail)
+        for text in ("connection lost: the cable is out", "connection lost"):
+            with pytest.raises(trionet.ConnectionLost, match=text):
+                await client.call("echo", 1)
+        await client.wait_disconnected()
+
+
+async def test_a_lost_connection_is_noticed_by_callers_that_wait_for_their_turn(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    client_end, server_end = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: trionet.handle_rpc_stream(server_end, {"it": Echo()}))
+        async with trionet.wrap_rpc_stream(client_end, max_pending_calls=1) as client:
+            with trio.move_on_after(1):
+                await client.call("wait", 100)
+            nursery.start_soon(server_end.aclose)
+            with trio.fail_after(10), pytest.raises(trionet.ConnectionLost):
+                await client.call("echo", 1)
