@@ -53,7 +53,8 @@ async def _add_tls(tcp: trio.SocketStream, host: str, config: TLSConfig, name: s
     try:
         await stream.do_handshake()
     except BaseException as error:
-        await trio.aclose_forcefully(tcp)
+        with trio.CancelScope(shield=True):  # Cancelled would replace the error
+            await trio.aclose_forcefully(tcp)
         if not isinstance(error, trio.BrokenResourceError):
             raise
         if isinstance(error.__cause__, ssl.SSLError) and not isinstance(error.__cause__, ssl.SSLEOFError):

@@ -21,8 +21,8 @@ Hosts = str | Sequence[str] | None
 Address = tuple[str, int]
 AnyListener = trio.abc.Listener[Any]
 
-#: Seconds a new client may take by default until it has said what it wants, the TLS handshake included.
-#: People at upstream's command line tools are among the clients, so it is long.
+#: Seconds a new client may take by default for the TLS handshake, if there is one, and then once more until
+#: it has said what it wants. People at upstream's command line tools are among the clients, so it is long.
 HANDSHAKE_TIMEOUT: Final = 60.0
 
 # Attempts to find a port that is free on all addresses, when any port will do.
@@ -60,8 +60,9 @@ async def _open_tcp(host: Hosts, port: int) -> list[AnyListener]:
             for one in hosts:
                 await _open_host(one, port, opened)
         except BaseException as error:
-            for listener in opened:
-                await trio.aclose_forcefully(listener)
+            with trio.CancelScope(shield=True):  # Cancelled would replace the error
+                for listener in opened:
+                    await trio.aclose_forcefully(listener)
             retry = isinstance(error, OSError) and error.errno == errno.EADDRINUSE and port == 0 and opened
             if not retry or attempt == _PORT_ATTEMPTS - 1:
                 raise
@@ -146,6 +147,11 @@ class ServerHandle:
         return self.addresses[0][1]
 
     @property
+    def closing(self) -> bool:
+        """Whether `aclose` has been called: no more clients are served."""
+        return self._accepting.cancel_called
+
+    @property
     def connections(self) -> int:
         """How many clients are connected."""
         return len(self._clients)
@@ -195,6 +201,8 @@ async def serve_connections(
         handle._clients.add(client)
         handle._connected.value = len(handle._clients)
         try:
+            if handle.closing:  # accepted just before
+                return
             if tls is None or await _agree_on_tls(tls, peer, handshake_timeout):
                 await handler(client)
         except trio.BrokenResourceError as error:

@@ -463,3 +463,25 @@ async def test_a_flood_of_requests_leaves_time_for_others() -> None:
             received += await client_end.receive_some()
         nursery.cancel_scope.cancel()
     assert 0 < most <= 2 * 128  # a turn before and one after, as trio shuffles them
+
+
+async def test_a_client_that_is_accepted_while_the_server_closes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    streams, receive_streams = trio.open_memory_channel[trio.abc.Stream](1)
+    client_end, server_end = trio.testing.memory_stream_pair()
+
+    class Closing(MemoryListener):
+        async def accept(self) -> trio.abc.Stream:
+            stream = await super().accept()
+            nursery.start_soon(server.aclose, 30)
+            return stream
+
+    async with trio.open_nursery() as nursery:
+        serve = functools.partial(
+            trionet.serve_rpc, {"stage": Stage()}, 0, listeners=[Closing(receive_streams)]
+        )
+        server: trionet.RpcServer = await nursery.start(serve)
+        streams.send_nowait(server_end)
+        assert await client_end.receive_some() == b""
+    assert trio.current_time() == 0.0

@@ -1,8 +1,8 @@
 """Values to PYON v2 text: the thorough way, for everything that `_plain` leaves.
 
-The text is made as a list of pieces that are joined once. Containers of scalars only are handed whole to
-the standard library's C encoder, and the base64 of an array goes into the list as it is: it never passes
-through JSON, and exists once more only in the result.
+A walk makes a list of pieces: text, and for an array the view of its bytes. Containers of scalars only are
+handed whole to the standard library's C encoder. The pieces are put together in one go, and arrays become
+base64 only then, bit by bit: it never passes through JSON, and is never in memory besides the result.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def encode(value: Any, pretty: bool = False) -> str:
 
 
 def encode_bytes(value: Any, prefix: bytes = b"", suffix: bytes = b"") -> bytes:
-    """PYON v2 between `prefix` and `suffix`, put together with one copy: what protocols send.
+    """PYON v2 between `prefix` and `suffix`, put together without further copies: what protocols send.
 
     Raises:
         TypeError: as `encode` does.

@@ -92,7 +92,8 @@ async def serve_rpc(
         sync_methods: Where methods that are not async run: ``"inline"``, in the event loop, which is
             right for those that return at once, or each in a ``"thread"``.
         max_message_size: Longest request accepted, in bytes; a longer one ends its connection.
-        handshake_timeout: Seconds a client may take until it has selected a target; then it is cut off.
+        handshake_timeout: Seconds a client may take until it has selected a target, and before that for
+            TLS; then it is cut off.
         host: Address to listen on, several, or None for all interfaces. Loopback by default, because
             whoever can connect can call.
         ssl_context: Speak TLS; see `TLSIdentity`.
