@@ -16,6 +16,7 @@ a `SocketTransport`
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from abc import ABC, abstractmethod
 from typing import Final
@@ -75,8 +76,12 @@ class Transport(ABC):
 
         This is for cleaning up, so it cannot be cancelled: `Cancelled` would replace an exception that is
         on its way. It is over at once, but for TLS with a peer that does not read: then after a second.
+        That the peer is gone already is no error here.
         """
-        with trio.move_on_after(_CLOSE_TIMEOUT, shield=True):
+        with (
+            trio.move_on_after(_CLOSE_TIMEOUT, shield=True),
+            contextlib.suppress(trio.BrokenResourceError),
+        ):
             await self.stream.aclose()
 
 

@@ -198,6 +198,9 @@ async def test_cancelled_in_the_middle_of_sending() -> None:
             with pytest.raises(trionet.ConnectionLost, match="while it was being sent"):
                 await client.call("echo", 2)
             await client.wait_disconnected()
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(trio.ClosedResourceError):  # closed at once, not when the block ends
+                await client_end.receive_some()
 
 
 async def test_select_target_cancelled(autojump_clock: trio.testing.MockClock) -> None:

@@ -400,3 +400,54 @@ async def test_a_lost_connection_is_noticed_by_callers_that_wait_for_their_turn(
             nursery.start_soon(server_end.aclose)
             with trio.fail_after(10), pytest.raises(trionet.ConnectionLost):
                 await client.call("echo", 1)
+
+
+async def test_the_connection_is_closed_as_soon_as_it_is_lost() -> None:
+    """And not only when the block ends, which may be much later."""
+    async with scripted_server(GREETING, METHODS) as stream, trionet.wrap_rpc_stream(stream, "a") as client:
+        answer_as_server(stream, b"a reply to no request\n")
+        await client.wait_disconnected()
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(trio.ClosedResourceError):
+            await stream.receive_some()
+
+
+async def test_a_turn_that_cannot_be_used_goes_to_the_next(autojump_clock: trio.testing.MockClock) -> None:
+    client_end, server_end = trio.testing.memory_stream_pair()
+    ended: dict[str, float] = {}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: trionet.handle_rpc_stream(server_end, {"it": Echo()}))
+        async with trionet.wrap_rpc_stream(client_end, max_pending_calls=1) as client:
+
+            async def call(name: str, value: Any) -> None:
+                with contextlib.suppress(TypeError):
+                    await client.call(name, value)
+                ended[str(value)] = trio.current_time()
+
+            async with trio.open_nursery() as calls:
+                for name, value in (("wait", 5), ("echo", frozenset()), ("echo", "next")):
+                    calls.start_soon(call, name, value)
+                    await trio.testing.wait_all_tasks_blocked()
+    assert ended == {"5": 5.0, "frozenset()": 5.0, "next": 5.0}
+
+
+async def test_the_turn_of_a_call_that_is_taken_back_goes_to_the_next() -> None:
+    client_end, server_end = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: trionet.handle_rpc_stream(server_end, {"it": Echo()}))
+        async with trionet.wrap_rpc_stream(client_end, max_pending_calls=2) as client:
+            client_end.send_stream.send_all_hook = trio.sleep_forever
+            scopes = [trio.CancelScope() for _ in range(3)]
+
+            async def call(scope: trio.CancelScope) -> None:
+                with scope:
+                    await client.call("echo", 1)
+
+            for scope in scopes:
+                nursery.start_soon(call, scope)
+                await trio.testing.wait_all_tasks_blocked()
+            assert [call_id for call_id, _ in client._pipeline._unsent] == [2]
+            scopes[1].cancel()
+            await trio.testing.wait_all_tasks_blocked()
+            assert [call_id for call_id, _ in client._pipeline._unsent] == [3]
+            nursery.cancel_scope.cancel()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
+import itertools
 import logging
 import threading
+import weakref
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
@@ -485,3 +488,53 @@ async def test_a_client_that_is_accepted_while_the_server_closes(
         streams.send_nowait(server_end)
         assert await client_end.receive_some() == b""
     assert trio.current_time() == 0.0
+
+
+async def test_answers_are_sent_while_more_requests_wait() -> None:
+    """Small requests with large answers: they are not collected until the last one."""
+
+    class Large:
+        calls = 0
+
+        def get(self) -> str:
+            self.calls += 1
+            return "x" * 50_000
+
+    large = Large()
+    client_end, server_end = trio.testing.memory_stream_pair()
+    requests = b'{"action":"call","name":"get","args":[],"kwargs":{}}\n' * 100
+    await client_end.send_all(b"ARTIQ pc_rpc\nit pyon_v2\n" + requests)
+    assert isinstance(server_end, trio.StapledStream)
+    pump = server_end.send_stream.send_all_hook
+    assert pump is not None
+    calls_before_send: list[int] = []
+
+    async def note() -> None:
+        calls_before_send.append(large.calls)
+        await pump()
+
+    server_end.send_stream.send_all_hook = note
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: trionet.handle_rpc_stream(server_end, {"it": large}))
+        received = b""
+        while received.count(b"\n") < 102:
+            received += await client_end.receive_some()
+        nursery.cancel_scope.cancel()
+    steps = [after - before for before, after in itertools.pairwise(calls_before_send)]
+    assert max(steps) == 2
+
+
+async def test_targets_made_for_a_connection_go_with_it() -> None:
+    made: list[weakref.ref[Stage]] = []
+
+    def make() -> Stage:
+        stage = Stage()
+        made.append(weakref.ref(stage))
+        return stage
+
+    async with serve_in_memory({"stage": trionet.per_connection(make)}) as connect:
+        async with connect() as client:
+            assert await client.call("echo", 1) == 1
+        await trio.testing.wait_all_tasks_blocked()
+        gc.collect()
+        assert made[0]() is None
