@@ -164,10 +164,7 @@ class SocketTransport(Transport):
         return self._socket
 
     async def aclose(self) -> None:
-        if self._socket.fileno() >= 0:
-            # Wakes tasks that wait for the descriptor, before it can belong to something else.
-            trio.lowlevel.notify_closing(self._socket)
-            self._socket.detach()
+        self._socket.detach()  # trio closes the descriptor, and wakes the tasks that wait for it
         await super().aclose()
 
 
