@@ -11,7 +11,6 @@ import trio
 import trio.testing
 
 from trionet import _transport
-from trionet._tasks import open_background_tasks
 from trionet._transport import (
     SocketTransport,
     StreamTransport,
@@ -178,38 +177,3 @@ async def test_names_of_peers() -> None:
         assert peer_name(one.stream) == "disconnected peer"
     assert format_address(("::1", 80, 0, 0)) == "[::1]:80"
     assert format_address("/run/socket") == "/run/socket"
-
-
-async def test_background_tasks_end_with_the_block() -> None:
-    ended = []
-
-    async def background() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            ended.append(True)
-
-    async with open_background_tasks() as nursery:
-        nursery.start_soon(background)
-        await trio.testing.wait_all_tasks_blocked()
-    assert ended == [True]
-
-
-async def test_a_background_task_that_fails_ends_the_block() -> None:
-    async def background() -> None:
-        raise ValueError("background")
-
-    with pytest.raises(ExceptionGroup) as caught:
-        async with open_background_tasks() as nursery:
-            nursery.start_soon(background)
-            await trio.sleep_forever()
-    assert [str(error) for error in caught.value.exceptions] == ["background"]
-
-
-async def test_groups_that_the_block_raises_stay_as_they_are() -> None:
-    group = ExceptionGroup("from the block", [ValueError(1), KeyError(2)])
-    with pytest.raises(ExceptionGroup) as caught:
-        async with open_background_tasks() as nursery:
-            nursery.start_soon(trio.sleep_forever)
-            raise group
-    assert caught.value is group

@@ -1,0 +1,73 @@
+"""Background tasks: what leaves the block, and that nothing stays."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from trionet._tasks import open_background_tasks
+
+
+async def fail() -> None:
+    raise ValueError("background")
+
+
+async def test_background_tasks_end_with_the_block() -> None:
+    ended = []
+
+    async def background() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.append(True)
+
+    async with open_background_tasks() as nursery:
+        nursery.start_soon(background)
+        await trio.testing.wait_all_tasks_blocked()
+    assert ended == [True]
+
+
+async def test_a_task_that_fails_ends_the_block() -> None:
+    with pytest.raises(ValueError, match="background"):
+        async with open_background_tasks() as nursery:
+            nursery.start_soon(fail)
+            await trio.sleep_forever()
+
+
+async def test_a_task_and_the_block_that_both_fail() -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_background_tasks() as nursery:
+            nursery.start_soon(fail)
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise KeyError("block")
+    assert [type(error) for error in caught.value.exceptions] == [KeyError, ValueError]
+
+
+async def test_two_tasks_that_fail() -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_background_tasks() as nursery:
+            nursery.start_soon(fail)
+            nursery.start_soon(fail)
+            await trio.sleep_forever()
+    assert [str(error) for error in caught.value.exceptions] == ["background", "background"]
+
+
+async def test_cancelled_from_outside(autojump_clock: trio.testing.MockClock) -> None:
+    with trio.move_on_after(1) as scope:
+        async with open_background_tasks() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
+    assert trio.current_time() == 1
+
+
+async def test_groups_that_the_block_raises_stay_as_they_are() -> None:
+    group = ExceptionGroup("from the block", [ValueError(1), KeyError(2)])
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_background_tasks() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            raise group
+    assert caught.value is group
