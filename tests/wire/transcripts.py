@@ -12,6 +12,7 @@ from typing import Any
 
 _FOLDER = Path(__file__).parent.parent / "data" / "transcripts"
 
+#: Those of pc_rpc.
 SCENARIOS = (
     "edge_cases",
     "v1_old_client",
@@ -61,11 +62,17 @@ class Recording:
         return b" pyon_v2" in b"".join(self.lines("client")[1:2])
 
 
-@cache
 def recordings(scenario: str) -> tuple[Recording, ...]:
     """The connections of ``pc_rpc_SCENARIO.json``."""
-    content: dict[str, Any] = json.loads((_FOLDER / f"pc_rpc_{scenario}.json").read_text())
+    return load(f"pc_rpc_{scenario}", scenario)
+
+
+@cache
+def load(file: str, scenario: str = "") -> tuple[Recording, ...]:
+    """The connections of ``FILE.json``, in the order of their numbers' first appearance."""
+    content: dict[str, Any] = json.loads((_FOLDER / f"{file}.json").read_text())
     found: dict[int, Recording] = {}
+    scenario = scenario or file
     for message in content["messages"]:
         number = message.get("conn", 0)
         recording = found.setdefault(number, Recording(scenario, number))
@@ -75,6 +82,6 @@ def recordings(scenario: str) -> tuple[Recording, ...]:
 
 
 def all_recordings() -> Iterator[Recording]:
-    """Every connection of every scenario."""
+    """Every connection of every scenario of pc_rpc."""
     for scenario in SCENARIOS:
         yield from recordings(scenario)
