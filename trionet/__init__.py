@@ -2,7 +2,10 @@
 
     trionet_compat      the upstream names, for blocking scripts and asyncio programs
         |
-    trionet.rpc         front ends: servers and clients as tasks in your nursery
+    trionet.rpc .sync_struct .broadcast .logs .pipes
+                        front ends: servers and clients as tasks in your nursery
+        |
+    _feeds              both ends of feeds: sync_struct and broadcast
         |
     _server _connect    listening and connecting, TLS, the server's handle
     _transport _tasks   byte streams, background tasks
@@ -17,12 +20,30 @@
 from trionet._server import ServerHandle
 from trionet._tls import TLSIdentity
 from trionet._version import __version__
+from trionet.broadcast import (
+    Broadcaster,
+    BroadcastReceiver,
+    BroadcastServer,
+    BroadcastStatistics,
+    ReceiverStatistics,
+    open_broadcast_receiver,
+    serve_broadcaster,
+)
 from trionet.pyon import PyonDecodeError
 from trionet.rpc._session import per_connection
 from trionet.rpc.best_effort import BestEffortRpcClient, open_best_effort_rpc_client
 from trionet.rpc.client import RpcClient, RpcProxy, open_rpc_client, wrap_rpc_stream
 from trionet.rpc.methods import MethodDescription, TargetDescription
 from trionet.rpc.server import RpcServer, RpcServerStatistics, handle_rpc_stream, serve_rpc
+from trionet.sync_struct.notifier import Notifier, NotifierNode
+from trionet.sync_struct.publisher import (
+    Publisher,
+    PublisherStatistics,
+    SubscriberStatistics,
+    serve_publisher,
+)
+from trionet.sync_struct.subscription import Subscription, open_subscription
+from trionet.sync_struct.update import update_from_dict
 from trionet.wire.errors import (
     CallInfo,
     ConnectionLost,
@@ -33,17 +54,28 @@ from trionet.wire.errors import (
     TrionetError,
 )
 from trionet.wire.rpc import AUTO, AutoTarget
+from trionet.wire.sync_struct import Mod, apply_mod
 
 __all__ = [
     "AUTO",
     "AutoTarget",
     "BestEffortRpcClient",
+    "BroadcastReceiver",
+    "BroadcastServer",
+    "BroadcastStatistics",
+    "Broadcaster",
     "CallInfo",
     "ConnectionLost",
     "IncompatibleServer",
     "LocalProtocolError",
     "MethodDescription",
+    "Mod",
+    "Notifier",
+    "NotifierNode",
+    "Publisher",
+    "PublisherStatistics",
     "PyonDecodeError",
+    "ReceiverStatistics",
     "RemoteError",
     "RemoteProtocolError",
     "RpcClient",
@@ -51,14 +83,22 @@ __all__ = [
     "RpcServer",
     "RpcServerStatistics",
     "ServerHandle",
+    "SubscriberStatistics",
+    "Subscription",
     "TLSIdentity",
     "TargetDescription",
     "TrionetError",
     "__version__",
+    "apply_mod",
     "handle_rpc_stream",
     "open_best_effort_rpc_client",
+    "open_broadcast_receiver",
     "open_rpc_client",
+    "open_subscription",
     "per_connection",
+    "serve_broadcaster",
+    "serve_publisher",
     "serve_rpc",
+    "update_from_dict",
     "wrap_rpc_stream",
 ]

@@ -14,24 +14,25 @@ async def open_background_tasks() -> AsyncIterator[trio.Nursery]:
 
     That there are tasks behind an object is no business of its user: what the block raises leaves as it is,
     not wrapped in an exception group, and so does what a task raises, which cancels the block. Only where
-    there is more than one such exception, they come in a group.
+    there is more than one such exception, they come in a group. A task may cancel the nursery's scope: that
+    ends the block.
     """
-    raised: list[BaseException] = []
+    by_block: list[BaseException] = []
     by_tasks: list[BaseException] = []
     try:
         async with trio.open_nursery() as nursery:
             try:
                 yield nursery
+            except trio.Cancelled:
+                raise  # the nursery's scope knows whether it is its own
             except BaseException as error:
-                raised.append(error)  # Cancelled, too: it goes on below, where it would have gone
+                by_block.append(error)
             finally:
                 nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         by_tasks.extend(group.exceptions)
-    if by_tasks:  # a Cancelled of the block is then the consequence, or is among theirs as well
-        raised = [error for error in raised if not isinstance(error, trio.Cancelled)]
-    failures = raised + by_tasks
+    failures = [error for error in by_block + by_tasks if not isinstance(error, trio.Cancelled)]
     if len(failures) > 1:
         raise BaseExceptionGroup("in the block and its background tasks", failures)
-    if failures:  # here, where no context is added to it
-        raise failures[0]
+    for failure in failures or by_tasks:  # raised here, where no context is added to it
+        raise failure

@@ -71,3 +71,30 @@ async def test_groups_that_the_block_raises_stay_as_they_are() -> None:
             nursery.start_soon(trio.sleep_forever)
             raise group
     assert caught.value is group
+
+
+async def test_a_task_that_ends_the_block() -> None:
+    async with open_background_tasks() as nursery:
+        nursery.start_soon(cancel, nursery.cancel_scope)
+        await trio.sleep_forever()
+    await trio.lowlevel.checkpoint()
+
+
+async def cancel(scope: trio.CancelScope) -> None:
+    scope.cancel()
+
+
+async def test_cancelled_from_outside_while_a_task_fails() -> None:
+    async def fail_when_cancelled() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("background")
+
+    with trio.CancelScope() as scope:
+        with pytest.raises(ValueError, match="background"):
+            async with open_background_tasks() as nursery:
+                nursery.start_soon(fail_when_cancelled)
+                await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+                await trio.sleep_forever()

@@ -87,6 +87,11 @@ class LineBuffer:
         return line
 
     @property
+    def has_line(self) -> bool:
+        """Whether a whole line waits."""
+        return bool(self._lines)
+
+    @property
     def buffered(self) -> int:
         """Bytes that wait, in whole lines with their LF, and in the last, unfinished one."""
         return self._buffered

@@ -1,0 +1,289 @@
+"""Both ends of feeds (`trionet.wire.feeds`): what sync_struct and broadcast have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, Generic, TypeVar
+
+import trio
+from trio_util import AsyncBool
+
+from trionet._backoff import Backoff
+from trionet._tasks import open_background_tasks
+from trionet._transport import Transport
+from trionet.wire.errors import CallInfo, ConnectionLost, RemoteProtocolError, TrionetError
+from trionet.wire.feeds import FeedClient, FeedServer, encode_name
+
+# While the consumer is busy, so much is read ahead; then the server has to wait, or to drop.
+_READ_AHEAD: Final = 256 * 1024
+# After so many items that needed no waiting, other tasks have their turn.
+_ITEMS_AT_A_STRETCH: Final = 64
+
+Item = TypeVar("Item")
+
+
+async def wait_name(
+    transport: Transport, banner: bytes, handshake_timeout: float, logger: logging.Logger
+) -> str | None:
+    """The server's side of the handshake: what the client asks for. None if it is to be left.
+
+    Why a client is to be left goes to the log.
+    """
+    wire = FeedServer(banner)
+    with trio.move_on_after(handshake_timeout):
+        try:
+            while (name := wire.next_name()) is None:
+                data = await transport.receive()
+                if not data:
+                    return None
+                wire.receive_data(data)
+            return name
+        except RemoteProtocolError as error:
+            logger.warning("%s: connection closed: %s", transport.peer, error.message)
+            return None
+    logger.warning("%s: asked for nothing within %s s", transport.peer, handshake_timeout)
+    return None
+
+
+async def wait_client_left(transport: Transport, scope: trio.CancelScope) -> None:
+    """Ignore what a client says; when it leaves, cancel what is done for it."""
+    try:
+        while await transport.receive():
+            pass
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        pass
+    scope.cancel()
+
+
+class FeedReader(Generic[Item]):
+    """The client's side: keeps a feed coming, and hands out its items.
+
+    While nobody takes items (see `take_over`), `run` takes them as they come.
+
+    Args:
+        connect: Opens a connection.
+        open_wire: Makes the state machine of a new connection.
+        take: Takes the next item out of one; None if there is none. RemoteProtocolError ends the
+            connection, anything else leaves `run` or `next_item`.
+        name: What to ask for.
+        peer: The server, for messages.
+        backoff: The delays between attempts; None not to connect again.
+        answer_timeout: Seconds within which the server must begin to answer; None if it need not.
+        logger: Where outages are reported.
+        on_end: Called with `error` when it is set.
+
+    Attributes:
+        connected: Whether items are coming: see `set_connected`.
+        error: Why no more items will come; None while they may.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Transport]],
+        open_wire: Callable[[], FeedClient],
+        take: Callable[[FeedClient], Item | None],
+        *,
+        name: str,
+        peer: str,
+        backoff: Backoff | None,
+        answer_timeout: float | None,
+        logger: logging.Logger,
+        on_end: Callable[[Exception], None] = lambda _: None,
+    ) -> None:
+        encode_name(name)  # raises what is wrong with it
+        self.connected = AsyncBool(False)
+        self.error: Exception | None = None
+        self._connect = connect
+        self._open_wire = open_wire
+        self._take = take
+        self._name = name
+        self._peer = peer
+        self._backoff = backoff
+        self._answer_timeout = answer_timeout
+        self._logger = logger
+        self._on_end = on_end
+        self._outage_reported = False
+        # The latest connection, whether there still is one, and since when.
+        self._wire: FeedClient | None = None
+        self._reading: trio.CancelScope | None = None
+        self._opened = -math.inf
+        self._refusal: RemoteProtocolError | None = None
+        self._taken_over = False
+        self._changed = trio.lowlevel.ParkingLot()  # those who wait for an item, or for the connection
+        self._consumed = trio.lowlevel.ParkingLot()  # the reader, while there are items enough
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """A block that begins when the feed is coming, and that it ends with.
+
+        Raises:
+            Exception: `error`, if it will not come; and what `take` raises.
+        """
+        async with open_background_tasks() as nursery:
+            nursery.start_soon(self.run)
+            await self.wait_connected()
+            yield
+
+    # -- the background task ---------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Connect and read; again and again if so asked."""
+        while True:
+            attempted = trio.current_time()
+            error = await self._connect_and_read()
+            lasted = trio.current_time() - self._opened if self._opened >= attempted else 0.0
+            if self._backoff is None:
+                self._end(error)
+                return
+            delay = self._backoff.next_delay(lasted)
+            self._report_outage(error)
+            await trio.sleep(delay)
+
+    async def _connect_and_read(self) -> Exception:
+        """One connection, from its beginning to its end. Returns why there is none, or none any more."""
+        try:
+            transport = await self._connect()
+        except (OSError, TrionetError) as error:
+            return error
+        wire = self._wire = self._open_wire()
+        self._opened = trio.current_time()
+        try:
+            with trio.CancelScope() as self._reading:
+                await transport.send(wire.subscribe(self._name))
+                if self._answer_timeout is None:
+                    self.set_connected()
+                return await self._read(transport, wire)
+            return self._refusal or ConnectionLost("closed by this side")
+        except trio.BrokenResourceError as error:
+            return ConnectionLost(f"connection lost: {error}")
+        except RemoteProtocolError as error:
+            return error
+        finally:
+            self._reading = self._refusal = None
+            self.connected.value = False
+            await transport.aclose()
+
+    async def _read(self, transport: Transport, wire: FeedClient) -> Exception:
+        seconds = math.inf if self._answer_timeout is None else self._answer_timeout
+        with trio.move_on_after(seconds) as patience:
+            while data := await transport.receive():
+                patience.deadline = math.inf
+                wire.receive_data(data)
+                await self._hand_out(wire, _READ_AHEAD)
+            patience.deadline = math.inf
+            self.connected.value = False
+            await self._hand_out(wire, 0)
+            return ConnectionLost("closed by the server" if self._answered(wire) else _NOTHING_SAID)
+        return ConnectionLost(f"no answer within {seconds} s")
+
+    async def _hand_out(self, wire: FeedClient, enough: int) -> None:
+        """Take what has come; or have it taken, until at most `enough` bytes are left."""
+        taken = 0
+        while True:
+            if not self._taken_over:
+                if self._take(wire) is None:
+                    break
+                taken += 1
+                if taken % _ITEMS_AT_A_STRETCH == 0:
+                    await trio.lowlevel.checkpoint()
+            elif wire.has_line and wire.buffered > enough:
+                self._changed.unpark_all()
+                await self._consumed.park()
+            else:
+                break
+        self._changed.unpark_all()
+
+    def _answered(self, wire: FeedClient) -> bool:
+        return wire.answered or self._answer_timeout is None
+
+    def _report_outage(self, error: Exception) -> None:
+        if not self._outage_reported:
+            self._logger.warning("%s: %r: %s; trying again", self._peer, self._name, _message(error))
+            self._outage_reported = True
+
+    def _end(self, error: Exception) -> None:
+        if isinstance(error, TrionetError):
+            error = type(error)(error.message, CallInfo(self._peer, self._name))
+        self.error = error
+        self._logger.info("%s: %r: %s", self._peer, self._name, _message(error))
+        self._changed.unpark_all()
+        self._on_end(error)
+
+    # -- for those who take items ----------------------------------------------------------------------
+
+    def set_connected(self) -> None:
+        """What was asked for is coming. Called by `take`, unless the server need not answer."""
+        if self._outage_reported:
+            self._logger.warning("%s: %r: connected again", self._peer, self._name)
+            self._outage_reported = False
+        self.connected.value = True
+        self._changed.unpark_all()
+
+    def is_current(self, wire: FeedClient) -> bool:
+        """Whether this is the state machine of a connection that is not lost yet."""
+        return wire is self._wire and self._reading is not None
+
+    async def wait_connected(self) -> None:
+        """Wait until what was asked for is coming.
+
+        Raises:
+            Exception: `error`, if it will not.
+        """
+        while not self.connected.value:
+            if self.error is not None:
+                raise self.error
+            await self._changed.park()
+
+    def take_over(self) -> None:
+        """From now on items are taken with `next_item` only; who does not take them stops the feed.
+
+        Raises:
+            trio.BusyResourceError: if somebody else does so.
+        """
+        if self._taken_over:
+            raise trio.BusyResourceError(f"somebody else is taking the items of {self._name!r}")
+        self._taken_over = True
+
+    def release(self) -> None:
+        """The opposite of `take_over`."""
+        self._taken_over = False
+        self._consumed.unpark_all()
+
+    async def next_item(self) -> Item:
+        """Wait for the next item.
+
+        Raises:
+            Exception: `error`, once all items have been taken; and what `take` raises.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while True:
+            item = self._take_or_refuse()
+            if item is not None:
+                self._consumed.unpark_all()
+                return item
+            if self.error is not None:
+                raise self.error
+            await self._changed.park()
+
+    def _take_or_refuse(self) -> Item | None:
+        if self._wire is None:
+            return None
+        try:
+            return self._take(self._wire)
+        except RemoteProtocolError as error:
+            self._refusal = error
+            if self._reading is not None:
+                self._reading.cancel()
+            return None
+
+
+_NOTHING_SAID: Final = (
+    "closed by the server without an answer: it has nothing of this name, or speaks another protocol"
+)
+
+
+def _message(error: Exception) -> str:
+    return error.message if isinstance(error, TrionetError) else str(error)

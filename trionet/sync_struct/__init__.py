@@ -1,0 +1,1 @@
+"""Published state: structures whose changes reach every subscriber."""
