@@ -114,6 +114,7 @@ class FeedReader(Generic[Item]):
         self._taken_over = False
         self._changed = trio.lowlevel.ParkingLot()  # those who wait for an item, or for the connection
         self._consumed = trio.lowlevel.ParkingLot()  # the reader, while there are items enough
+        self._released = trio.lowlevel.ParkingLot()  # see _take_leftovers
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -124,6 +125,7 @@ class FeedReader(Generic[Item]):
         """
         async with open_background_tasks() as nursery:
             nursery.start_soon(self.run)
+            nursery.start_soon(self._take_leftovers)
             await self.wait_connected()
             yield
 
@@ -176,7 +178,8 @@ class FeedReader(Generic[Item]):
             patience.deadline = math.inf
             self.connected.value = False
             await self._hand_out(wire, 0)
-            return ConnectionLost("closed by the server" if self._answered(wire) else _NOTHING_SAID)
+            silent = not wire.answered and self._answer_timeout is not None
+            return ConnectionLost(_NOTHING_SAID if silent else "closed by the server")
         return ConnectionLost(f"no answer within {seconds} s")
 
     async def _hand_out(self, wire: FeedClient, enough: int) -> None:
@@ -196,8 +199,12 @@ class FeedReader(Generic[Item]):
                 break
         self._changed.unpark_all()
 
-    def _answered(self, wire: FeedClient) -> bool:
-        return wire.answered or self._answer_timeout is None
+    async def _take_leftovers(self) -> None:
+        """Take what is left when nobody takes items any more: the reader only does so with the next data."""
+        while True:
+            await self._released.park()
+            while not self._taken_over and self._take_or_refuse() is not None:
+                await trio.lowlevel.checkpoint()
 
     def _report_outage(self, error: Exception) -> None:
         if not self._outage_reported:
@@ -251,6 +258,7 @@ class FeedReader(Generic[Item]):
         """The opposite of `take_over`."""
         self._taken_over = False
         self._consumed.unpark_all()
+        self._released.unpark_all()
 
     async def next_item(self) -> Item:
         """Wait for the next item.

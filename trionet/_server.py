@@ -167,9 +167,11 @@ class ServerHandle:
         self._accepting.cancel()
         try:
             with trio.move_on_after(grace):
+                for client in self._clients:
+                    client.draining = True
+                await trio.lowlevel.checkpoint()  # those that were given work just now begin with it
                 async with trio.open_nursery() as nursery:
                     for client in self._clients:
-                        client.draining = True
                         if not client.busy:
                             nursery.start_soon(client.transport.aclose)
                 await self._connected.wait_value(0)

@@ -7,6 +7,7 @@ import errno
 import functools
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -170,6 +171,10 @@ async def test_sockets_are_kept_alive_and_do_not_delay() -> None:
             assert isinstance(stream, trio.SocketStream)
             accepted.append(stream)
             assert stream.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            if sys.platform == "linux":  # 10 s of silence, then 3 questions 10 s apart
+                assert stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10
+                assert stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 10
+                assert stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 3
             assert stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     assert len(accepted) == 2
 

@@ -153,7 +153,7 @@ class Subscription(Generic[T]):
             self._apply(wire, mod)
         if self._on_mod is not None:
             self._on_mod(mod)
-        if self._waiting:
+        if self._waiting and self.connected.value:
             self._wake()
         return mod
 
