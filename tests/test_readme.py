@@ -14,10 +14,14 @@ import trionet
 README = Path(__file__).parents[1] / "README.md"
 
 
+def code_blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
 async def test_controller_and_client(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    controller, client = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    controller, client, _ = code_blocks()
     started: list[tuple[Any, ...]] = []
     monkeypatch.setattr(trio, "run", lambda *arguments: started.append(arguments))
     names: dict[str, Any] = {}
@@ -29,3 +33,28 @@ async def test_controller_and_client(
         await names["main"]()
         await server.aclose()
     assert capsys.readouterr().out == "at 2.0 W\n"
+
+
+class RecordingNursery:
+    """Keeps what the tasks report."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.nursery = nursery
+        self.reported: list[Any] = []
+
+    async def start(self, *arguments: Any) -> None:
+        self.reported.append(await self.nursery.start(*arguments))
+
+
+async def test_published_state(capsys: pytest.CaptureFixture[str]) -> None:
+    *_, published = code_blocks()
+    names: dict[str, Any] = {"trionet": trionet}
+    async with trio.open_nursery() as nursery:
+        recording = RecordingNursery(nursery)
+        exec(published.replace("3250", "0"), names)
+        await names["experiment"](recording)
+        (publisher,) = recording.reported
+        exec(published.replace("3250", str(publisher.port)), names)
+        await names["monitor"]()
+        publisher.cancel_scope.cancel()
+    assert capsys.readouterr().out == "{'counts': [42]}\n"

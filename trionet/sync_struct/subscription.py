@@ -6,7 +6,7 @@ import contextlib
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 import trio
 from outcome import Error, Value
@@ -26,10 +26,8 @@ logger = logging.getLogger("trionet.sync_struct")
 #: Seconds that a publisher may take by default until it begins to send the structure.
 ANSWER_TIMEOUT: Final = 60.0
 
-T = TypeVar("T")
 
-
-class Subscription(Generic[T]):
+class Subscription:
     """A structure that is published elsewhere, as it is now. Made by `open_subscription`.
 
     Three ways to follow it: look at `value` whenever it is needed; `wait_value` for a condition; or iterate
@@ -53,7 +51,7 @@ class Subscription(Generic[T]):
         *,
         peer: str,
         name: str,
-        build: Callable[[Any], T],
+        build: Callable[[Any], Any],
         on_mod: Callable[[Mod], object] | None,
         backoff: Backoff | None,
         pyon_version: PyonVersion | None,
@@ -64,8 +62,8 @@ class Subscription(Generic[T]):
         self.name = name
         self._build = build
         self._on_mod = on_mod
-        self._value: T
-        self._waiting: dict[trio.lowlevel.Task, Callable[[T], object]] = {}
+        self._value: Any = None
+        self._waiting: dict[trio.lowlevel.Task, Callable[[Any], object]] = {}
         self._reader = FeedReader[Mod](
             connector,
             lambda: SubscriberConnection(max_message_size, pyon_version),
@@ -80,7 +78,7 @@ class Subscription(Generic[T]):
         self.connected: AsyncBool = self._reader.connected
 
     @property
-    def value(self) -> T:
+    def value(self) -> Any:
         """What `build` made of the structure, kept up to date in place; a new one with each ``init``.
 
         While the connection is lost it is what it was then: see `stale`.
@@ -92,7 +90,7 @@ class Subscription(Generic[T]):
         """Whether `value` may be out of date, because the connection is lost."""
         return not self.connected.value
 
-    async def wait_value(self, predicate: Callable[[T], object]) -> T:
+    async def wait_value(self, predicate: Callable[[Any], object]) -> Any:
         """Wait until the value is up to date and `predicate` is true of it.
 
         Args:
@@ -119,8 +117,7 @@ class Subscription(Generic[T]):
             return trio.lowlevel.Abort.SUCCEEDED
 
         self._waiting[task] = predicate
-        value: T = await trio.lowlevel.wait_task_rescheduled(abort)
-        return value
+        return await trio.lowlevel.wait_task_rescheduled(abort)
 
     def __aiter__(self) -> AsyncIterator[Mod]:
         """The mods from now on; see the class.
@@ -209,7 +206,7 @@ async def open_subscription(
     port: int,
     name: str,
     *,
-    build: Callable[[Any], T] = identity,
+    build: Callable[[Any], Any] = identity,
     on_mod: Callable[[Mod], object] | None = None,
     reconnect: bool = True,
     first_retry: float = FIRST_RETRY,
@@ -220,7 +217,7 @@ async def open_subscription(
     connect_timeout: float = CONNECT_TIMEOUT,
     answer_timeout: float = ANSWER_TIMEOUT,
     max_message_size: int = MAX_MESSAGE_SIZE,
-) -> AsyncIterator[Subscription[T]]:
+) -> AsyncIterator[Subscription]:
     """Subscribe to a published structure: ``async with open_subscription("master", 3250, "schedule") as s:``.
 
     The block begins when the structure has come; with `reconnect`, that may be when the publisher is
