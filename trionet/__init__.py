@@ -33,7 +33,20 @@ from trionet.pyon import PyonDecodeError
 from trionet.rpc._session import per_connection
 from trionet.rpc.best_effort import BestEffortRpcClient, open_best_effort_rpc_client
 from trionet.rpc.client import RpcClient, RpcProxy, open_rpc_client, wrap_rpc_stream
+from trionet.rpc.fire_and_forget import (
+    FireAndForget,
+    FireAndForgetStatistics,
+    open_fire_and_forget,
+)
 from trionet.rpc.methods import MethodDescription, TargetDescription
+from trionet.rpc.remote_exec import (
+    GlobalRpc,
+    RemoteExec,
+    connect_global_rpc,
+    open_remote_exec,
+    remote_exec_targets,
+    serve_remote_exec,
+)
 from trionet.rpc.server import RpcServer, RpcServerStatistics, handle_rpc_stream, serve_rpc
 from trionet.sync_struct.notifier import Notifier, NotifierNode
 from trionet.sync_struct.publisher import (
@@ -66,6 +79,9 @@ __all__ = [
     "Broadcaster",
     "CallInfo",
     "ConnectionLost",
+    "FireAndForget",
+    "FireAndForgetStatistics",
+    "GlobalRpc",
     "IncompatibleServer",
     "LocalProtocolError",
     "MethodDescription",
@@ -77,6 +93,7 @@ __all__ = [
     "PyonDecodeError",
     "ReceiverStatistics",
     "RemoteError",
+    "RemoteExec",
     "RemoteProtocolError",
     "RpcClient",
     "RpcProxy",
@@ -90,14 +107,19 @@ __all__ = [
     "TrionetError",
     "__version__",
     "apply_mod",
+    "connect_global_rpc",
     "handle_rpc_stream",
     "open_best_effort_rpc_client",
     "open_broadcast_receiver",
+    "open_fire_and_forget",
+    "open_remote_exec",
     "open_rpc_client",
     "open_subscription",
     "per_connection",
+    "remote_exec_targets",
     "serve_broadcaster",
     "serve_publisher",
+    "serve_remote_exec",
     "serve_rpc",
     "update_from_dict",
     "wrap_rpc_stream",

@@ -178,14 +178,28 @@ def open_transport(stream: trio.abc.Stream, peer: str | None = None) -> Transpor
 
 def peer_name(stream: trio.abc.Stream) -> str:
     """How to call the other side of a stream in messages: ``host:port`` where there is one."""
-    while isinstance(stream, trio.SSLStream):
-        stream = stream.transport_stream
-    if isinstance(stream, trio.SocketStream):
+    inner = _without_tls(stream)
+    if isinstance(inner, trio.SocketStream):
         try:
-            return format_address(stream.socket.getpeername())
+            return format_address(inner.socket.getpeername())
         except OSError:  # gone already
             return "disconnected peer"
-    return type(stream).__name__
+    return type(inner).__name__
+
+
+def local_host(stream: trio.abc.Stream) -> str | None:
+    """Our own address, as the other side of a stream can reach it; None for streams without such."""
+    inner = _without_tls(stream)
+    if isinstance(inner, trio.SocketStream):
+        with contextlib.suppress(OSError):  # closed already
+            return str(inner.socket.getsockname()[0])
+    return None
+
+
+def _without_tls(stream: trio.abc.Stream) -> trio.abc.Stream:
+    while isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    return stream
 
 
 def format_address(address: object) -> str:

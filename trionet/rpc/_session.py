@@ -10,7 +10,6 @@ what is the same for all clients of a target: a lab keeps many connections open 
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -222,7 +221,7 @@ class Session:
 
     def _answer_failure(self, error: BaseException) -> None:
         self.service.failed_calls += 1
-        self.out.append(self.wire.send_failure(pack(error, hide=("trionet.", "trio."))))
+        self.out.append(self.wire.send_failure(pack(error, hide=("trionet.", "trio.", "outcome."))))
 
     async def _execute(self, request: Any) -> Any:
         match request:
@@ -250,8 +249,7 @@ class Session:
         in_thread = self.service.in_threads and not inspect.iscoroutinefunction(method)
         lock = self.service.lock
         if in_thread:
-            call = functools.partial(method, *args, **kwargs)
-            return await self._while_connected(self._in_turn(trio.to_thread.run_sync(call)))
+            return await self._while_connected(self._in_turn(_call_in_thread(method, args, kwargs)))
         if lock is not None and lock.locked():
             return await self._while_connected(self._in_turn(_call(method, args, kwargs)))
         # Nothing waits here, so nobody else can have a turn meanwhile.
@@ -278,7 +276,7 @@ class Session:
             nursery.start_soon(self._listen, nursery.cancel_scope)
             try:
                 outcome = Value(await work)
-            except (Exception, SystemExit) as error:
+            except (Exception, SystemExit, KeyboardInterrupt) as error:  # out here, they would be in a group
                 outcome = Error(error)
             nursery.cancel_scope.cancel()
         if outcome is None:
@@ -297,6 +295,12 @@ class Session:
 
 async def _call(method: Method, args: Any, kwargs: dict[str, Any]) -> Any:
     result = method(*args, **kwargs)
+    return await result if inspect.isawaitable(result) else result
+
+
+async def _call_in_thread(method: Method, args: Any, kwargs: dict[str, Any]) -> Any:
+    # As a tuple, because trio takes no coroutine out of a thread.
+    (result,) = await trio.to_thread.run_sync(lambda: (method(*args, **kwargs),))
     return await result if inspect.isawaitable(result) else result
 
 

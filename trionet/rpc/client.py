@@ -14,7 +14,7 @@ import trio
 from trionet._connect import CONNECT_TIMEOUT, connect
 from trionet._tasks import open_background_tasks
 from trionet._tls import TLSConfig
-from trionet._transport import Transport, open_transport
+from trionet._transport import Transport, local_host, open_transport
 from trionet.rpc._pipeline import Encode, Pipeline
 from trionet.rpc.methods import TargetDescription, read_description
 from trionet.wire.errors import (
@@ -69,6 +69,14 @@ class RpcClient:
         self._target: str | None = None
         self._methods: frozenset[str] = frozenset()
         self._pipeline = Pipeline(transport, self._wire, max_pending_calls)
+
+    @property
+    def local_host(self) -> str | None:
+        """Our address in this connection, where the server can reach us.
+
+        None if the stream has no such address, or is closed.
+        """
+        return local_host(self._transport.stream)
 
     @property
     def targets(self) -> tuple[str, ...]:
