@@ -29,6 +29,16 @@ from trionet.broadcast import (
     open_broadcast_receiver,
     serve_broadcaster,
 )
+from trionet.logs.forwarder import LogForwarder, LogForwarderStatistics, open_log_forwarder
+from trionet.logs.sink import LogSink, LogSinkStatistics, serve_log_sink
+from trionet.pipes import (
+    BlockingParentPipe,
+    ChildDied,
+    ParentPipe,
+    PipedProcess,
+    open_parent_pipe,
+    open_piped_process,
+)
 from trionet.pyon import PyonDecodeError
 from trionet.rpc._session import per_connection
 from trionet.rpc.best_effort import BestEffortRpcClient, open_best_effort_rpc_client
@@ -66,28 +76,38 @@ from trionet.wire.errors import (
     RemoteProtocolError,
     TrionetError,
 )
+from trionet.wire.logs import TRACE
 from trionet.wire.rpc import AUTO, AutoTarget
 from trionet.wire.sync_struct import Mod, apply_mod
 
 __all__ = [
     "AUTO",
+    "TRACE",
     "AutoTarget",
     "BestEffortRpcClient",
+    "BlockingParentPipe",
     "BroadcastReceiver",
     "BroadcastServer",
     "BroadcastStatistics",
     "Broadcaster",
     "CallInfo",
+    "ChildDied",
     "ConnectionLost",
     "FireAndForget",
     "FireAndForgetStatistics",
     "GlobalRpc",
     "IncompatibleServer",
     "LocalProtocolError",
+    "LogForwarder",
+    "LogForwarderStatistics",
+    "LogSink",
+    "LogSinkStatistics",
     "MethodDescription",
     "Mod",
     "Notifier",
     "NotifierNode",
+    "ParentPipe",
+    "PipedProcess",
     "Publisher",
     "PublisherStatistics",
     "PyonDecodeError",
@@ -112,12 +132,16 @@ __all__ = [
     "open_best_effort_rpc_client",
     "open_broadcast_receiver",
     "open_fire_and_forget",
+    "open_log_forwarder",
+    "open_parent_pipe",
+    "open_piped_process",
     "open_remote_exec",
     "open_rpc_client",
     "open_subscription",
     "per_connection",
     "remote_exec_targets",
     "serve_broadcaster",
+    "serve_log_sink",
     "serve_publisher",
     "serve_remote_exec",
     "serve_rpc",

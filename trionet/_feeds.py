@@ -106,10 +106,11 @@ class FeedReader(Generic[Item]):
         self._logger = logger
         self._on_end = on_end
         self._outage_reported = False
-        # The latest connection, whether there still is one, and since when.
+        # The latest connection: what comes in, since when, whether more may come, and how to end it.
         self._wire: FeedClient | None = None
-        self._reading: trio.CancelScope | None = None
         self._opened = -math.inf
+        self._is_open = False
+        self._reading = trio.CancelScope()
         self._refusal: RemoteProtocolError | None = None
         self._taken_over = False
         self._changed = trio.lowlevel.ParkingLot()  # those who wait for an item, or for the connection
@@ -123,11 +124,14 @@ class FeedReader(Generic[Item]):
         Raises:
             Exception: `error`, if it will not come; and what `take` raises.
         """
-        async with open_background_tasks() as nursery:
-            nursery.start_soon(self.run)
-            nursery.start_soon(self._take_leftovers)
-            await self.wait_connected()
-            yield
+        try:
+            async with open_background_tasks() as nursery:
+                nursery.start_soon(self.run)
+                nursery.start_soon(self._take_leftovers)
+                await self.wait_connected()
+                yield
+        finally:
+            self._end(ConnectionLost("this side has closed the connection"))
 
     # -- the background task ---------------------------------------------------------------------------
 
@@ -138,6 +142,7 @@ class FeedReader(Generic[Item]):
             error = await self._connect_and_read()
             lasted = trio.current_time() - self._opened if self._opened >= attempted else 0.0
             if self._backoff is None:
+                self._logger.info("%s: %r: %s", self._peer, self._name, _message(error))
                 self._end(error)
                 return
             delay = self._backoff.next_delay(lasted)
@@ -152,35 +157,43 @@ class FeedReader(Generic[Item]):
             return error
         wire = self._wire = self._open_wire()
         self._opened = trio.current_time()
+        self._refusal = None
+        reason: Exception = ConnectionLost("closed by this side")
         try:
             with trio.CancelScope() as self._reading:
-                await transport.send(wire.subscribe(self._name))
-                if self._answer_timeout is None:
-                    self.set_connected()
-                return await self._read(transport, wire)
-            return self._refusal or ConnectionLost("closed by this side")
+                reason = await self._read(transport, wire)
         except trio.BrokenResourceError as error:
-            return ConnectionLost(f"connection lost: {error}")
+            reason = ConnectionLost(f"connection lost: {error}")
         except RemoteProtocolError as error:
-            return error
+            reason = error
         finally:
-            self._reading = self._refusal = None
-            self.connected.value = False
+            self._lose()
             await transport.aclose()
+        refusal: RemoteProtocolError | None = self._refusal  # by a task that took items
+        return reason if refusal is None else refusal
 
     async def _read(self, transport: Transport, wire: FeedClient) -> Exception:
+        """Read to the end, and have everything taken that came. Returns how it has ended."""
         seconds = math.inf if self._answer_timeout is None else self._answer_timeout
         with trio.move_on_after(seconds) as patience:
+            await transport.send(wire.subscribe(self._name))
+            self._is_open = True
+            if self._answer_timeout is None:
+                self.set_connected()
             while data := await transport.receive():
                 patience.deadline = math.inf
                 wire.receive_data(data)
                 await self._hand_out(wire, _READ_AHEAD)
             patience.deadline = math.inf
-            self.connected.value = False
+            self._lose()
             await self._hand_out(wire, 0)
             silent = not wire.answered and self._answer_timeout is not None
             return ConnectionLost(_NOTHING_SAID if silent else "closed by the server")
         return ConnectionLost(f"no answer within {seconds} s")
+
+    def _lose(self) -> None:
+        self._is_open = False
+        self.connected.value = False
 
     async def _hand_out(self, wire: FeedClient, enough: int) -> None:
         """Take what has come; or have it taken, until at most `enough` bytes are left."""
@@ -212,10 +225,11 @@ class FeedReader(Generic[Item]):
             self._outage_reported = True
 
     def _end(self, error: Exception) -> None:
+        if self.error is not None:
+            return
         if isinstance(error, TrionetError):
             error = type(error)(error.message, CallInfo(self._peer, self._name))
         self.error = error
-        self._logger.info("%s: %r: %s", self._peer, self._name, _message(error))
         self._changed.unpark_all()
         self._on_end(error)
 
@@ -231,7 +245,7 @@ class FeedReader(Generic[Item]):
 
     def is_current(self, wire: FeedClient) -> bool:
         """Whether this is the state machine of a connection that is not lost yet."""
-        return wire is self._wire and self._reading is not None
+        return wire is self._wire and self._is_open
 
     async def wait_connected(self) -> None:
         """Wait until what was asked for is coming.
@@ -250,7 +264,7 @@ class FeedReader(Generic[Item]):
         Raises:
             trio.BusyResourceError: if somebody else does so.
         """
-        if self._taken_over:
+        if self._taken_over and self.error is None:
             raise trio.BusyResourceError(f"somebody else is taking the items of {self._name!r}")
         self._taken_over = True
 
@@ -283,8 +297,7 @@ class FeedReader(Generic[Item]):
             return self._take(self._wire)
         except RemoteProtocolError as error:
             self._refusal = error
-            if self._reading is not None:
-                self._reading.cancel()
+            self._reading.cancel()
             return None
 
 

@@ -110,16 +110,19 @@ class Connection:
 
     Attributes:
         transport: The stream to the client.
-        busy: Set by the handler while it does work that a graceful close lets finish.
+        busy: Set by the handler while it does work that a graceful close lets finish. One that is not busy
+            is closed.
         draining: Whether the server is closing: finish what was begun, and begin nothing.
+        drain: Set by a handler that is always busy, until it is drained: called when `draining` is set.
     """
 
-    __slots__ = ("busy", "draining", "transport")
+    __slots__ = ("busy", "drain", "draining", "transport")
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self.busy = False
         self.draining = False
+        self.drain: Callable[[], object] | None = None
 
 
 class ServerHandle:
@@ -167,12 +170,12 @@ class ServerHandle:
         self._accepting.cancel()
         try:
             with trio.move_on_after(grace):
-                for client in self._clients:
-                    client.draining = True
-                await trio.lowlevel.checkpoint()  # those that were given work just now begin with it
                 async with trio.open_nursery() as nursery:
                     for client in self._clients:
-                        if not client.busy:
+                        client.draining = True
+                        if client.drain is not None:
+                            client.drain()
+                        elif not client.busy:
                             nursery.start_soon(client.transport.aclose)
                 await self._connected.wait_value(0)
         finally:

@@ -260,12 +260,11 @@ async def _serve_client(
     with broadcaster._joined(receiver):
         async with open_background_tasks() as nursery:
             nursery.start_soon(wait_client_left, transport, nursery.cancel_scope)
+            client.drain = receiver.changed.unpark_all
             while not client.draining or receiver.waiting:
                 if chunk := broadcaster._take(receiver):
-                    client.busy = True
                     await transport.send(chunk)
                 else:
-                    client.busy = False
                     await receiver.changed.park()
 
 

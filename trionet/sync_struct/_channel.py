@@ -17,8 +17,8 @@ from typing import Final
 import trio
 
 from trionet.sync_struct.notifier import Notifier
-from trionet.wire.feeds import PyonVersion, encode_line
-from trionet.wire.sync_struct import Mod
+from trionet.wire.feeds import PyonVersion
+from trionet.wire.sync_struct import Mod, encode_mod
 
 logger = logging.getLogger("trionet.sync_struct")
 
@@ -117,7 +117,7 @@ class Channel:
                 f"{self.name!r} is published by a Trio run in another thread: "
                 "change it there, with trio.from_thread.run_sync"
             )
-        return encode_line(mod, self._pyon_version) if self.subscribers else None
+        return encode_mod(mod, self._pyon_version) if self.subscribers else None
 
     def publish(self, prepared: bytes | None) -> None:
         """The change has been made."""
@@ -130,8 +130,7 @@ class Channel:
             self._complete_batch()
         if self._end > self._next_check:
             self._drop_backlogs()
-        if self._changed:
-            self._changed.unpark_all()
+        self.wake()
 
     def _complete_batch(self) -> Batch:
         """Close the open batch and begin another one, unless it is empty. Returns the open one."""
@@ -207,21 +206,27 @@ class Channel:
             batch = batch.next
             if batch is self._open and size < _CHUNK:
                 self._complete_batch()
-        subscriber.next = batch
-        subscriber.version = batch.first_version
+        if parts:
+            subscriber.next = batch
+            subscriber.version = batch.first_version
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _take_snapshot(self) -> Snapshot:
         snapshot = None if self._snapshot is None else self._snapshot()
         if snapshot is None or snapshot.version != self.version:
             mod = {"action": "init", "struct": self._notifier.raw_view}
-            snapshot = Snapshot(encode_line(mod, self._pyon_version), self.version)
+            snapshot = Snapshot(encode_mod(mod, self._pyon_version), self.version)
             self._snapshot = weakref.ref(snapshot)
         return snapshot
 
     async def wait_changed(self) -> None:
-        """Wait for something to take."""
+        """Wait until there may be something to take."""
         await self._changed.park()
+
+    def wake(self) -> None:
+        """Let all who wait look again."""
+        if self._changed:
+            self._changed.unpark_all()
 
     def lag(self, subscriber: Subscriber) -> int:
         """Changes that a subscriber has not taken yet."""

@@ -60,8 +60,12 @@ class NotifierNode:
 
         The value is part of the structure from now on: change it through the notifier only.
         """
-        if isinstance(key, slice) and not isinstance(value, (list, tuple, np.ndarray)):
-            value = self._as_sequence(value)
+        holder = self.raw_view
+        if isinstance(holder, list) and isinstance(key, slice):
+            if not isinstance(value, (list, tuple, np.ndarray)):
+                value = list(value)  # a set or an iterator has the order that it has here, and no other
+        elif isinstance(holder, np.ndarray) and isinstance(value, (list, tuple)):
+            np.array(value, holder.dtype)  # raises what numpy would raise in the middle of filling it in
         self._change({"action": "setitem", "path": self._path, "key": _findable(key), "value": value})
 
     def __delitem__(self, key: Any) -> None:
@@ -96,10 +100,6 @@ class NotifierNode:
         result = apply_mod(root._structure, mod)
         root._sink.publish(prepared)
         return result
-
-    def _as_sequence(self, value: Any) -> Any:
-        """What fills a slice of a list, in the order that it has here: sets and iterators have no other."""
-        return list(value) if isinstance(self.raw_view, list) else value
 
 
 class Notifier(NotifierNode):
@@ -144,13 +144,13 @@ class Notifier(NotifierNode):
 
 
 def _findable(key: Any) -> Any:
-    """The key; ValueError for one that subscribers could not find again: a NaN equals nothing.
+    """The key; ValueError for one that subscribers could not find again, such as NaN.
 
     Python finds it here only because it is the very same object.
     """
     if isinstance(key, tuple):
         for item in key:
             _findable(item)
-    elif isinstance(key, (float, complex, np.inexact)) and key != key:
-        raise ValueError("NaN is no key: it equals nothing, so no subscriber would find it")
+    elif isinstance(key, (float, complex, np.generic)) and key != key:
+        raise ValueError(f"{key!r} is no key: it does not equal itself, so no subscriber would find it")
     return key

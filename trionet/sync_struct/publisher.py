@@ -173,6 +173,7 @@ async def _serve_client(
 
 async def _feed(client: Connection, channel: Channel, subscriber: Subscriber) -> None:
     """Send what there is to send, until the server is drained."""
+    client.drain = channel.wake
     while True:
         try:
             chunk = channel.take(subscriber)
@@ -185,10 +186,8 @@ async def _feed(client: Connection, channel: Channel, subscriber: Subscriber) ->
             )
             return
         if chunk is not None:
-            client.busy = True
             await client.transport.send(chunk)
         elif client.draining:
             return
         else:
-            client.busy = False
             await channel.wait_changed()

@@ -167,13 +167,12 @@ class Subscription:
         """Reschedule those whose condition holds now."""
         for task, predicate in [*self._waiting.items()]:
             try:
-                if not predicate(self._value):
-                    continue
-                result: Any = Value(self._value)
+                result: Any = Value(self._value) if predicate(self._value) else None
             except Exception as error:
                 result = Error(error)
-            del self._waiting[task]
-            trio.lowlevel.reschedule(task, result)
+            # A predicate may have cancelled some of those who wait.
+            if result is not None and self._waiting.pop(task, None) is not None:
+                trio.lowlevel.reschedule(task, result)
 
 
 class _Mods(AsyncIterator[Mod]):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,13 +26,15 @@ def update_from_dict(target: NotifierNode, source: Mapping[Any, Any], *, nested:
     Raises:
         TypeError: if PYON cannot carry a value (ValueError likewise). Changes up to there have been made.
     """
+    # First of all: it may hold parts of the structure that is about to change.
+    new = {key: own_copy(value) for key, value in source.items()}
     if nested:
-        _update_dict(target, source)
+        _update_dict(target, new)
         return
-    old = _delete_missing(target, source)
-    for key, value in source.items():
+    old = _delete_missing(target, new)
+    for key, value in new.items():
         if key not in old or not same(old[key], value):
-            target[key] = own_copy(value)
+            target[key] = value
 
 
 def same(left: Any, right: Any) -> bool:
@@ -48,13 +51,15 @@ def same(left: Any, right: Any) -> bool:
     if isinstance(left, dict):
         return (
             len(left) == len(right)
-            and not _keys_missing(left, right)
+            and not _missing(left, right)
             and all(same(value, right[key]) for key, value in left.items())
         )
     if isinstance(left, (list, tuple)):
         return len(left) == len(right) and all(map(same, left, right))
-    if kind is set:
-        return {(type(item), item) for item in left} == {(type(item), item) for item in right}
+    if isinstance(left, set):
+        return len(left) == len(right) and not _missing(left, right)
+    if kind is slice:
+        return same((left.start, left.stop, left.step), (right.start, right.stop, right.step))
     if isinstance(left, (np.ndarray, np.generic)):
         alike = left.dtype == right.dtype and left.shape == right.shape
         return bool(alike and left.tobytes() == right.tobytes())
@@ -63,8 +68,8 @@ def same(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
-def _keys_missing(keys: Mapping[Any, Any], other: Mapping[Any, Any]) -> list[Any]:
-    """The keys that `other` does not have. True is another key than 1, although Python takes it for one."""
+def _missing(keys: Iterable[Any], other: Iterable[Any]) -> list[Any]:
+    """The keys that are not in `other`. True is another key than 1, although Python takes it for one."""
     own = {key: key for key in other}
     return [key for key in keys if key not in own or not same(key, own[key])]
 
@@ -73,15 +78,15 @@ _IMMUTABLE = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
 def own_copy(value: Any) -> Any:
-    """A copy of what can be changed in a value, at any depth; the rest is shared."""
+    """A copy of what can be changed in a value, at any depth."""
     kind = type(value)
+    if kind in _IMMUTABLE:
+        return value
     if kind is dict:
         return {key: own_copy(item) for key, item in value.items()}
     if kind in (list, tuple):
         return kind(map(own_copy, value))
-    if kind in (set, np.ndarray):
-        return value.copy()
-    return value
+    return copy.deepcopy(value)
 
 
 def _update(target: NotifierNode, key: Any, old: Any, new: Any) -> None:
@@ -96,13 +101,13 @@ def _update(target: NotifierNode, key: Any, old: Any, new: Any) -> None:
     elif kind is type(new) and kind is np.ndarray and _can_be_filled(old, new):
         _update_array(target[key], old, new)
     else:
-        target[key] = own_copy(new)
+        target[key] = new
 
 
 def _delete_missing(target: NotifierNode, source: Mapping[Any, Any]) -> dict[Any, Any]:
     """Delete the keys that `source` does not have; returns what is left."""
     old: dict[Any, Any] = target.raw_view
-    for key in _keys_missing(old, source):
+    for key in _missing(old, source):
         del target[key]
     return old
 
@@ -113,7 +118,7 @@ def _update_dict(target: NotifierNode, source: Mapping[Any, Any]) -> None:
         if key in old:
             _update(target, key, old[key], value)
         else:
-            target[key] = own_copy(value)
+            target[key] = value
 
 
 def _update_list(target: NotifierNode, old: list[Any], new: list[Any]) -> None:
@@ -133,11 +138,11 @@ def _update_list(target: NotifierNode, old: list[Any], new: list[Any]) -> None:
         del target[common if surplus == 1 else slice(common, common + surplus)]
     elif rest and common == len(old):
         for value in rest:
-            target.append(own_copy(value))
+            target.append(value)
     elif len(rest) == 1:
-        target.insert(common, own_copy(rest[0]))
+        target.insert(common, rest[0])
     elif rest:
-        target[common:common] = own_copy(rest)
+        target[common:common] = rest
 
 
 def _update_items(target: NotifierNode, old: list[Any], new: list[Any], start: int, stop: int) -> None:
@@ -152,9 +157,9 @@ def _update_items(target: NotifierNode, old: list[Any], new: list[Any], start: i
         while run < stop and not _is_container(old[run], new[run]) and not same(old[run], new[run]):
             run += 1
         if run - index == 1:
-            target[index] = own_copy(new[index])
+            target[index] = new[index]
         elif run > index:
-            target[index:run] = own_copy(new[index:run])
+            target[index:run] = new[index:run]
         index = max(run, index + 1)
 
 
@@ -174,9 +179,9 @@ def _update_array(target: NotifierNode, old: np.ndarray[Any, Any], new: np.ndarr
     rows = np.flatnonzero(_bits_of_rows(old) != _bits_of_rows(new))
     first, last = int(rows[0]), int(rows[-1])
     if last > first:
-        target[first : last + 1] = new[first : last + 1].copy()
+        target[first : last + 1] = new[first : last + 1]
     else:
-        target[first] = new[first].copy() if new.ndim > 1 else new[first]
+        target[first] = new[first]
 
 
 def _bits_of_rows(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -27,6 +27,9 @@ MAX_NAME_SIZE: Final = 64 * 1024
 
 PyonVersion = Literal[1, 2]
 
+# What only a line of PYON v2 contains.
+_V2_CLASS: Final = b'"__jsonclass__"'
+
 
 class State(Enum):
     """The states of both sides."""
@@ -192,8 +195,10 @@ class FeedClient:
                 return False, None
             self.answered = True
             return True, self._decode(line)
-        except (LineTooLong, PyonDecodeError) as error:
+        except LineTooLong as error:
             raise self.refuse(str(error)) from error
+        except PyonDecodeError as error:
+            raise self.refuse(f"a line that is not PYON: {error}") from error
 
     def refuse(self, reason: str) -> RemoteProtocolError:
         """What the server says makes no sense: the error to raise. Nothing more is received."""
@@ -206,7 +211,7 @@ class FeedClient:
         try:
             return pyon.decode(line)
         except PyonDecodeError:
-            if self._pyon_version == 2:
+            if self._pyon_version == 2 or _V2_CLASS in line:
                 raise
             try:
                 value = v1.decode(line)

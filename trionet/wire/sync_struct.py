@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from trionet.wire.errors import RemoteProtocolError
-from trionet.wire.feeds import FeedClient, PyonVersion
+from trionet.wire.feeds import FeedClient, PyonVersion, encode_line
 
 BANNER: Final = b"ARTIQ sync_struct"
 
@@ -38,6 +38,23 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "setitem": ("path", "key", "value"),
     "delitem": ("path", "key"),
 }
+
+
+# PYON v2 has no form for a dict with this key.
+_RESERVED_KEY: Final = "__jsonclass__"
+
+
+def encode_mod(mod: Mod, pyon_version: PyonVersion) -> bytes:
+    """A mod as a line.
+
+    Raises:
+        TypeError: if PYON cannot carry it, or the structure after it (ValueError likewise).
+    """
+    if pyon_version == 2 and mod["action"] == "setitem":
+        key = mod["key"]
+        if isinstance(key, str) and key == _RESERVED_KEY:
+            raise ValueError(f"a dict with the reserved key {_RESERVED_KEY!r} has no PYON form")
+    return encode_line(mod, pyon_version)
 
 
 def apply_mod(target: Any, mod: Mod) -> Any:

@@ -1,0 +1,1 @@
+"""Log forwarding: what a program logs goes to a sink elsewhere, by the protocol of ARTIQ and sipyco."""
