@@ -31,14 +31,8 @@ from trionet.broadcast import (
 )
 from trionet.logs.forwarder import LogForwarder, LogForwarderStatistics, open_log_forwarder
 from trionet.logs.sink import LogSink, LogSinkStatistics, serve_log_sink
-from trionet.pipes import (
-    BlockingParentPipe,
-    ChildDied,
-    ParentPipe,
-    PipedProcess,
-    open_parent_pipe,
-    open_piped_process,
-)
+from trionet.pipes.child import BlockingParentPipe, ParentPipe, open_parent_pipe
+from trionet.pipes.parent import ChildDied, PipedProcess, open_piped_process
 from trionet.pyon import PyonDecodeError
 from trionet.rpc._session import per_connection
 from trionet.rpc.best_effort import BestEffortRpcClient, open_best_effort_rpc_client

@@ -23,16 +23,23 @@ async def open_background_tasks() -> AsyncIterator[trio.Nursery]:
         async with trio.open_nursery() as nursery:
             try:
                 yield nursery
-            except trio.Cancelled:
-                raise  # the nursery's scope knows whether it is its own
             except BaseException as error:
+                if _without_cancelled(error) is None:
+                    raise  # the nursery's scope knows whether it is its own
                 by_block.append(error)
             finally:
                 nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         by_tasks.extend(group.exceptions)
-    failures = [error for error in by_block + by_tasks if not isinstance(error, trio.Cancelled)]
+    failures = [error for error in map(_without_cancelled, by_block + by_tasks) if error is not None]
     if len(failures) > 1:
         raise BaseExceptionGroup("in the block and its background tasks", failures)
     for failure in failures or by_tasks:  # raised here, where no context is added to it
         raise failure
+
+
+def _without_cancelled(error: BaseException) -> BaseException | None:
+    """What is left of an exception if cancellations are left out; nurseries put them into groups."""
+    if isinstance(error, BaseExceptionGroup) and error.subgroup(trio.Cancelled) is not None:
+        return error.split(trio.Cancelled)[1]
+    return None if isinstance(error, trio.Cancelled) else error

@@ -98,3 +98,50 @@ async def test_cancelled_from_outside_while_a_task_fails() -> None:
                 await trio.testing.wait_all_tasks_blocked()
                 scope.cancel()
                 await trio.sleep_forever()
+
+
+async def nurse_forever() -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep_forever)
+        nursery.start_soon(trio.sleep_forever)
+
+
+async def test_a_task_that_ends_a_block_with_a_nursery_in_it() -> None:
+    async with open_background_tasks() as nursery:
+        nursery.start_soon(cancel, nursery.cancel_scope)
+        await nurse_forever()
+    await trio.lowlevel.checkpoint()
+
+
+async def test_a_task_that_fails_while_the_block_has_a_nursery() -> None:
+    with pytest.raises(ValueError, match="background"):
+        async with open_background_tasks() as nursery:
+            nursery.start_soon(fail)
+            await nurse_forever()
+
+
+async def test_cancelled_from_outside_with_a_nursery_in_the_block(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    with trio.move_on_after(1) as scope:
+        async with open_background_tasks() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            await nurse_forever()
+    assert scope.cancelled_caught
+
+
+async def test_an_error_in_a_nursery_of_a_block_that_is_cancelled_comes_without_the_cancellations() -> None:
+    async def fail_late() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise KeyError("block")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_background_tasks() as background:
+            background.start_soon(cancel, background.cancel_scope)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fail_late)
+                nursery.start_soon(trio.sleep_forever)
+    assert [type(error) for error in caught.value.exceptions] == [KeyError]
+    await trio.lowlevel.checkpoint()
