@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from tests.benchmarks import memory_rows, pyon_rows, rpc_rows
+from tests.benchmarks import feed_rows, memory_rows, pyon_rows, rpc_rows
 from tests.benchmarks._rounds import Run
 from tests.benchmarks._table import Entry, Omitted, describe_machine, format_table
 
@@ -15,6 +15,7 @@ from tests.benchmarks._table import Entry, Omitted, describe_machine, format_tab
 BENCHMARKS: dict[str, Callable[[Run], Iterable[Entry]]] = {
     **pyon_rows.BENCHMARKS,
     **rpc_rows.BENCHMARKS,
+    **feed_rows.BENCHMARKS,
     **memory_rows.BENCHMARKS,
 }
 

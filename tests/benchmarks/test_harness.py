@@ -1,13 +1,15 @@
-"""The harness on measurements that are made up, and one row in earnest. Nothing here looks at times."""
+"""The harness on measurements that are made up, and some in earnest. Nothing here looks at times."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.benchmarks import feed_rows
 from tests.benchmarks.__main__ import main
 from tests.benchmarks._rounds import Measure, Open, Quantity, Run, alternate, compare
 from tests.benchmarks._table import Entry, Goal, Omitted, Row, at_least, at_most, format_table
@@ -114,6 +116,41 @@ def test_a_row_in_earnest(capsys: pytest.CaptureFixture[str]) -> None:
     output, _ = capsys.readouterr()
     assert "PYON v2 encode and decode, nested data of 36 kB" in output
     assert "sipyco: left out: no checkout given" in output
+
+
+_SMALL = Run(rounds=1, scale=0.01)
+
+
+@pytest.mark.parametrize(
+    "measurement",
+    [
+        feed_rows.delivery(_SMALL, "trionet", subscribers=3, mods=250, burst=100),
+        feed_rows.joins(_SMALL, "trionet", size=100_000),
+        pytest.param(
+            feed_rows.stalled(_SMALL, "trionet"),
+            marks=pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc"),
+        ),
+    ],
+    ids=["delivery", "joins", "stalled"],
+)
+def test_feeds_in_earnest(measurement: Open) -> None:
+    with ExitStack() as stack:
+        measure = measurement(stack)
+        assert measure()
+        assert all(value > 0 for value in measure().values())
+
+
+def test_a_feed_that_arrives_changed_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(worker: Worker, **command: object) -> dict[str, object]:
+        answer = original(worker, **command)
+        return {**answer, "fingerprint": "another"} if command["do"] == "check" else answer
+
+    original = Worker.ask
+    monkeypatch.setattr(Worker, "ask", ask)
+    with ExitStack() as stack:
+        measure = feed_rows.delivery(_SMALL, "trionet", subscribers=1, mods=10, burst=1)(stack)
+        with pytest.raises(PeerFailed, match="is not what was published"):
+            measure()
 
 
 @pytest.mark.parametrize(

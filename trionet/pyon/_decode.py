@@ -12,9 +12,11 @@ Four ways, each with the same result as the last for what it takes on:
 from __future__ import annotations
 
 import json
+import math
 import re
 import secrets
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, Final
 
 from trionet.pyon import _arrays
@@ -24,6 +26,8 @@ from trionet.pyon._plain import decode_plain
 
 # Shorter texts are not worth a search for arrays.
 _LONG: Final = 1 << 16
+
+_CLASS_KEY_BYTES: Final = CLASS_KEY.encode()
 
 # Escapes with which letters of the class key could be written.
 _ESCAPED_LETTER: Final = re.compile(r"\\u00[567]")
@@ -85,8 +89,10 @@ def _deepest(text: str) -> int:
 
 
 def _may_hold_classes(text: str | bytes) -> bool:
-    if isinstance(text, bytes):
-        return CLASS_KEY.encode() in text or _ESCAPED_LETTER_BYTES.search(text) is not None
+    if isinstance(text, bytes):  # find(), because `in` takes twice as long for bytes
+        if text.find(_CLASS_KEY_BYTES) >= 0:
+            return True
+        return text.find(b"\\") >= 0 and _ESCAPED_LETTER_BYTES.search(text) is not None
     return CLASS_KEY in text or _ESCAPED_LETTER.search(text) is not None
 
 
@@ -150,6 +156,31 @@ def _build_below(value: Any, path: list[str | int], step: str | int) -> Any:
     return built
 
 
+def _build_classes(value: Any, build: Callable[[dict[str, Any]], Any], most: float) -> Any:
+    """Put what `build` makes of them in the place of all dicts that have the class key, inner ones first.
+
+    Level by level: few containers hold such dicts, and only the items of these are looked at one by one.
+    There are at most `most` of them; once so many have been found, what is deeper need not be looked at.
+    """
+    root = [value]
+    level: list[Any] = [root]
+    holders: list[list[Any]] = []
+    found = 0
+    while level and found < most:
+        values = [*chain.from_iterable(item.values() if type(item) is dict else item for item in level)]
+        dicts = [item for item in values if type(item) is dict]
+        if count := sum(CLASS_KEY in item for item in dicts):
+            holders.append(level)
+            found += count
+        level = dicts + [item for item in values if type(item) is list]
+    for level in reversed(holders):
+        for holder in level:
+            for key, item in [*holder.items()] if type(holder) is dict else enumerate(holder):
+                if type(item) is dict and CLASS_KEY in item:
+                    holder[key] = build(item)
+    return root[0]
+
+
 def _array_spans(text: str | bytes) -> list[tuple[int, int]]:
     """Where the base64 of arrays stands, quotes not included."""
     spans: list[tuple[int, int]] = []
@@ -187,6 +218,8 @@ def _decode_around(text: str | bytes, spans: list[tuple[int, int]]) -> Any:
             rest += (as_str(text[position:start]), f"{_MARK}{number}")
             position = end
         rest.append(as_str(text[position:]))
-        return json.JSONDecoder(object_hook=build).decode("".join(rest))
-    except ValueError:
+        cut = "".join(rest)
+        most = math.inf if _ESCAPED_LETTER.search(cut) else cut.count(f'"{CLASS_KEY}"')
+        return _build_classes(decode_plain(cut), build, most)
+    except (ValueError, RecursionError):
         return _decode_thoroughly(as_str(text))

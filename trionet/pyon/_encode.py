@@ -27,6 +27,9 @@ Piece = str | memoryview
 
 # From here on one call into C is cheaper than a loop that writes the items.
 _MANY: Final = 8
+# So many levels down, a container may be plain although what it is in is not; looking for that at each level
+# of a deep value would take longer than it saves.
+_PLAIN_LEVELS: Final = 8
 # A long text grows by this part of its length at a time.
 _GROWTH: Final = 16
 
@@ -99,8 +102,11 @@ _SCALAR_TEXT: Final[dict[type, Callable[[Any], str]]] = {
 
 
 def _pieces(value: Any) -> list[Piece]:
+    """Of a value that is not plain as a whole."""
     pieces: list[Piece] = []
-    _write(value, pieces.append)
+    if type(value) in _SCALAR_TEXT:
+        return [_SCALAR_TEXT[type(value)](value)]
+    _write_mixed(value, pieces.append, _PLAIN_LEVELS)
     return pieces
 
 
@@ -150,18 +156,25 @@ def _bytes(prefix: bytes, pieces: list[Piece], suffix: bytes) -> bytes:
     return file.getvalue()
 
 
-def _write(value: Any, out: Callable[[Piece], None]) -> None:
+def _write(value: Any, out: Callable[[Piece], None], levels: int) -> None:
     scalar_text = _SCALAR_TEXT.get(type(value))
     if scalar_text is not None:
         out(scalar_text(value))
-        return
+    elif levels and type(value) in (dict, list) and (plain := encode_plain(value)) is not None:
+        out(str(plain, "ascii"))
+    else:
+        _write_mixed(value, out, levels)
+
+
+def _write_mixed(value: Any, out: Callable[[Piece], None], levels: int) -> None:
+    """Write what is not plain as a whole."""
     kind = _kind(value)
     if kind is list:
-        _write_list(value, out)
+        _write_list(value, out, levels - 1 if levels else 0)
     elif kind is dict:
-        _write_dict(value, out)
+        _write_dict(value, out, levels - 1 if levels else 0)
     elif isinstance(kind, PyonClass):
-        _write_class(kind, value, out)
+        _write_class(kind, value, out, levels)
     else:  # a subclass of str, int or float
         out(_SCALAR_TEXT[kind](value))
 
@@ -190,32 +203,32 @@ def _dict_kind(value: dict[Any, Any]) -> type | PyonClass:
     return dict if all(isinstance(key, str) for key in value) else DICT_CLASS
 
 
-def _write_list(items: list[Any], out: Callable[[Piece], None]) -> None:
+def _write_list(items: list[Any], out: Callable[[Piece], None], levels: int) -> None:
     if len(items) >= _MANY and {*map(type, items)} <= _SCALAR_TEXT.keys():
         out(compact(items))
     else:
-        _write_items(items, out)
+        _write_items(items, out, levels)
 
 
-def _write_items(items: Iterable[Any], out: Callable[[Piece], None]) -> None:
+def _write_items(items: Iterable[Any], out: Callable[[Piece], None], levels: int) -> None:
     separator = "["
     for item in items:
         out(separator)
-        _write(item, out)
+        _write(item, out, levels)
         separator = ","
     out("[]" if separator == "[" else "]")
 
 
-def _write_dict(value: dict[str, Any], out: Callable[[Piece], None]) -> None:
+def _write_dict(value: dict[str, Any], out: Callable[[Piece], None], levels: int) -> None:
     separator = "{"
     for key, item in value.items():
         out(f"{separator}{encode_basestring_ascii(key)}:")
-        _write(item, out)
+        _write(item, out, levels)
         separator = ","
     out("{}" if separator == "{" else "}")
 
 
-def _write_class(pyon_class: PyonClass, value: Any, out: Callable[[Piece], None]) -> None:
+def _write_class(pyon_class: PyonClass, value: Any, out: Callable[[Piece], None], levels: int) -> None:
     out(f'{{"{CLASS_KEY}":[{encode_basestring_ascii(pyon_class.name)},')
     if type(value) is np.ndarray:
         data = _arrays.array_bytes(value)
@@ -223,7 +236,7 @@ def _write_class(pyon_class: PyonClass, value: Any, out: Callable[[Piece], None]
         out(data)
         out('"]')
     else:
-        _write_items(pyon_class.encode(value), out)
+        _write_items(pyon_class.encode(value), out, levels)
     out("]}")
 
 

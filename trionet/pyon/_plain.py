@@ -28,6 +28,10 @@ from trionet.pyon._classes import CLASS_KEY
 _PLAIN_TYPES: Final = frozenset({type(None), bool, int, float, str, list, dict})
 _STR_ONLY: Final = frozenset({str})
 
+# Up to so many items, looking at each costs less than what is made for whole levels.
+_FEW: Final = 8
+_FEW_LEVELS: Final = 3
+
 # A value that contains itself has no last level, and may double at each one.
 _MOST_LEVELS: Final = 64
 _MOST_CONTAINERS: Final = 1_000_000
@@ -44,7 +48,7 @@ _from_json = msgspec.json.Decoder().decode
 
 def encode_plain(value: list[Any] | dict[Any, Any]) -> bytes | None:
     """JSON of a container, as Python writes it; None if it holds anything that JSON cannot carry."""
-    survey = _survey(value)
+    survey = (False, 0) if _is_simple(value) else _survey(value)
     if survey is None:
         return None
     has_floats, nones = survey
@@ -52,7 +56,7 @@ def encode_plain(value: list[Any] | dict[Any, Any]) -> bytes | None:
         text = _to_json(value)
     except (UnicodeEncodeError, ValueError, OverflowError, TypeError):  # lone surrogates, int beyond limits
         return compact(value).encode()
-    if text.isascii() and b"\x7f" not in text and (not has_floats or _floats_as_python(text, nones)):
+    if text.isascii() and text.find(b"\x7f") < 0 and (not has_floats or _floats_as_python(text, nones)):
         return text
     return compact(value).encode()
 
@@ -85,6 +89,33 @@ def _survey(value: list[Any] | dict[Any, Any]) -> tuple[bool, int] | None:
         if len(dicts) + len(lists) > _MOST_CONTAINERS:
             return None
     return None
+
+
+def _is_simple(value: Any, levels: int = _FEW_LEVELS) -> bool:
+    """Whether this is a small container, and of small ones, with plain items and no float with an exponent.
+
+    Nearly all messages are. False says nothing.
+    """
+    if len(value) > _FEW or not levels:
+        return False
+    items = value
+    if type(value) is dict:
+        if CLASS_KEY in value:
+            return False
+        for key in value:
+            if type(key) is not str:
+                return False
+        items = value.values()
+    for item in items:
+        kind = type(item)
+        if kind is str or kind is int or kind is bool or item is None:
+            continue
+        if kind is float:
+            if not (1e-4 <= item < 1e16 or -1e16 < item <= -1e-4 or item == 0):
+                return False
+        elif not ((kind is list or kind is dict) and _is_simple(item, levels - 1)):
+            return False
+    return True
 
 
 def _floats_as_python(text: bytes, nones: int) -> bool:

@@ -64,8 +64,8 @@ class NotifierNode:
         if isinstance(holder, list) and isinstance(key, slice):
             if not isinstance(value, (list, tuple, np.ndarray)):
                 value = list(value)  # a set or an iterator has the order that it has here, and no other
-        elif isinstance(holder, np.ndarray) and isinstance(value, (list, tuple)):
-            np.array(value, holder.dtype)  # raises what numpy would raise in the middle of filling it in
+        elif isinstance(holder, np.ndarray) and isinstance(value, (list, tuple, np.ndarray)):
+            np.asarray(value, holder.dtype)  # raises what numpy would raise in the middle of filling it in
         self._change({"action": "setitem", "path": self._path, "key": _findable(key), "value": value})
 
     def __delitem__(self, key: Any) -> None:

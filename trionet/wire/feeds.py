@@ -175,7 +175,7 @@ class FeedClient:
     @property
     def has_line(self) -> bool:
         """Whether a whole line waits to be consumed."""
-        return self.state in RECEIVING and self._lines.has_line
+        return self.state is State.FEEDING and self._lines.has_line
 
     def close(self) -> None:
         """The stream has ended or is about to: nothing more comes of it."""
@@ -187,7 +187,7 @@ class FeedClient:
         Raises:
             RemoteProtocolError: if it is too long, or no PYON. The connection is of no use after it.
         """
-        if self.state not in RECEIVING:
+        if self.state is not State.FEEDING:
             return False, None
         try:
             line = self._lines.next_line()

@@ -69,6 +69,7 @@ def apply_mod(target: Any, mod: Mod) -> Any:
 
     Raises:
         ValueError: for an action that is not known.
+        KeyError: for `init`, which has no path.
         Exception: what the structure raises: KeyError for a path that it does not have, and the like.
     """
     action = mod["action"]
@@ -84,8 +85,10 @@ def apply_mod(target: Any, mod: Mod) -> Any:
         target.insert(mod["i"], mod["x"])
     elif action == "pop":
         return target.pop(mod["i"])
-    else:
+    elif action == "delitem":
         del target[mod["key"]]
+    else:
+        raise ValueError("'init' makes a structure, it does not change one")
     return None
 
 
