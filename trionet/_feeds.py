@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Final, Generic, TypeVar
 
 import trio
@@ -56,6 +56,21 @@ async def wait_client_left(transport: Transport, scope: trio.CancelScope) -> Non
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         pass
     scope.cancel()
+
+
+class _ConnectionOver(Exception):
+    """Only for what ends a connection; what the code of the user raises must not be taken for it."""
+
+    def __init__(self, reason: Exception) -> None:
+        self.reason = reason
+
+
+@contextlib.contextmanager
+def _translating() -> Iterator[None]:
+    try:
+        yield
+    except trio.BrokenResourceError as error:
+        raise _ConnectionOver(ConnectionLost(f"connection lost: {error}")) from error
 
 
 class FeedReader(Generic[Item]):
@@ -111,7 +126,8 @@ class FeedReader(Generic[Item]):
         self._opened = -math.inf
         self._is_open = False
         self._reading = trio.CancelScope()
-        self._refusal: RemoteProtocolError | None = None
+        self._refusal: Exception | None = None
+        self._begun = False
         self._taken_over = False
         self._changed = trio.lowlevel.ParkingLot()  # those who wait for an item, or for the connection
         self._consumed = trio.lowlevel.ParkingLot()  # the reader, while there are items enough
@@ -128,7 +144,7 @@ class FeedReader(Generic[Item]):
             async with open_background_tasks() as nursery:
                 nursery.start_soon(self.run)
                 nursery.start_soon(self._take_leftovers)
-                await self.wait_connected()
+                await self.wait_begun()
                 yield
         finally:
             self._end(ConnectionLost("this side has closed the connection"))
@@ -162,25 +178,25 @@ class FeedReader(Generic[Item]):
         try:
             with trio.CancelScope() as self._reading:
                 reason = await self._read(transport, wire)
-        except trio.BrokenResourceError as error:
-            reason = ConnectionLost(f"connection lost: {error}")
-        except RemoteProtocolError as error:
-            reason = error
+        except _ConnectionOver as over:
+            reason = over.reason
         finally:
             self._lose()
             await transport.aclose()
-        refusal: RemoteProtocolError | None = self._refusal  # by a task that took items
+        refusal: Exception | None = self._refusal  # by a task that took items
         return reason if refusal is None else refusal
 
     async def _read(self, transport: Transport, wire: FeedClient) -> Exception:
         """Read to the end, and have everything taken that came. Returns how it has ended."""
         seconds = math.inf if self._answer_timeout is None else self._answer_timeout
         with trio.move_on_after(seconds) as patience:
-            await transport.send(wire.subscribe(self._name))
+            with _translating():
+                await transport.send(wire.subscribe(self._name))
             self._is_open = True
             if self._answer_timeout is None:
+                self._begun = True
                 self.set_connected()
-            while data := await transport.receive():
+            while data := await self._receive(transport):
                 patience.deadline = math.inf
                 wire.receive_data(data)
                 await self._hand_out(wire, _READ_AHEAD)
@@ -191,6 +207,10 @@ class FeedReader(Generic[Item]):
             return ConnectionLost(_NOTHING_SAID if silent else "closed by the server")
         return ConnectionLost(f"no answer within {seconds} s")
 
+    async def _receive(self, transport: Transport) -> bytes:
+        with _translating():
+            return await transport.receive()
+
     def _lose(self) -> None:
         self._is_open = False
         self.connected.value = False
@@ -200,7 +220,7 @@ class FeedReader(Generic[Item]):
         taken = 0
         while True:
             if not self._taken_over:
-                if self._take(wire) is None:
+                if self._take_one(wire) is None:
                     break
                 taken += 1
                 if taken % _ITEMS_AT_A_STRETCH == 0:
@@ -211,6 +231,22 @@ class FeedReader(Generic[Item]):
             else:
                 break
         self._changed.unpark_all()
+
+    def _take_one(self, wire: FeedClient) -> Item | None:
+        """Take an item.
+
+        Raises:
+            _ConnectionOver: if the server sends what makes no sense.
+            Exception: what the code of the user raises, whatever that is.
+        """
+        try:
+            item = self._take(wire)
+        except RemoteProtocolError as error:
+            if not wire.is_closed:
+                raise  # from somewhere else
+            raise _ConnectionOver(error) from error
+        self._begun = self._begun or self.connected.value
+        return item
 
     async def _take_leftovers(self) -> None:
         """Take what is left when nobody takes items any more: the reader only does so with the next data."""
@@ -247,13 +283,13 @@ class FeedReader(Generic[Item]):
         """Whether this is the state machine of a connection that is not lost yet."""
         return wire is self._wire and self._is_open
 
-    async def wait_connected(self) -> None:
-        """Wait until what was asked for is coming.
+    async def wait_begun(self) -> None:
+        """Wait until what was asked for has come for the first time.
 
         Raises:
             Exception: `error`, if it will not.
         """
-        while not self.connected.value:
+        while not self._begun:
             if self.error is not None:
                 raise self.error
             await self._changed.park()
@@ -294,9 +330,9 @@ class FeedReader(Generic[Item]):
         if self._wire is None:
             return None
         try:
-            return self._take(self._wire)
-        except RemoteProtocolError as error:
-            self._refusal = error
+            return self._take_one(self._wire)
+        except _ConnectionOver as over:
+            self._refusal = over.reason
             self._reading.cancel()
             return None
 

@@ -145,7 +145,10 @@ class Broadcaster:
 
     @contextlib.contextmanager
     def _served(self) -> Iterator[None]:
-        self._thread = threading.get_ident()
+        here = threading.get_ident()
+        if self._thread not in (None, here):
+            raise RuntimeError("this broadcaster is served in another thread already")
+        self._thread = here
         self._servers += 1
         try:
             yield
@@ -236,6 +239,7 @@ async def serve_broadcaster(
     Raises:
         OSError: if an address cannot be listened on.
         ValueError: for a PYON version that there is not.
+        RuntimeError: if the broadcaster is served in another thread already.
 
     Errors: a client that breaks the protocol is disconnected, with one line in the log of
     ``trionet.broadcast``; others do not notice.

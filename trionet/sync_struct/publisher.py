@@ -126,7 +126,7 @@ async def serve_publisher(
     Raises:
         OSError: if an address cannot be listened on.
         RuntimeError: if a notifier is published already.
-        ValueError: for a name with a line feed, and for a PYON version that there is not.
+        ValueError: for a name with a line feed, a `max_backlog` below 0, or an unknown PYON version.
 
     Errors: a client that wants what is not published, or breaks the protocol, is disconnected with one line
     in the log of ``trionet.sync_struct``, and so is a subscriber of a structure that PYON cannot carry.
@@ -135,6 +135,8 @@ async def serve_publisher(
     Cancellation: connections are closed; changes that have not been sent are lost.
     """
     check_pyon_version(pyon_version)
+    if max_backlog < 0:
+        raise ValueError(f"max_backlog must be at least 0, not {max_backlog}")
     for name in notifiers:
         encode_name(name)
     channels: dict[str, Channel] = {}

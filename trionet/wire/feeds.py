@@ -177,6 +177,11 @@ class FeedClient:
         """Whether a whole line waits to be consumed."""
         return self.state is State.FEEDING and self._lines.has_line
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing more can come, because the server has sent what makes no sense."""
+        return self.state is State.CLOSED
+
     def close(self) -> None:
         """The stream has ended or is about to: nothing more comes of it."""
         self.state = State.CLOSED
