@@ -79,6 +79,7 @@ class Broadcaster:
             raise ValueError(f"at least one object must be able to wait, not {max_backlog}")
         self._max_backlog = max_backlog
         self._channels: dict[str, list[_Receiver]] = {}
+        self._joined_lot = trio.lowlevel.ParkingLot()
         # Where it is served, and how often.
         self._thread: int | None = None
         self._servers = 0
@@ -99,6 +100,12 @@ class Broadcaster:
         lines = {version: encode_line(value, version) for version in {one.pyon_version for one in receivers}}
         for receiver in receivers:
             self._put(receiver, lines[receiver.pyon_version])
+
+    async def wait_receivers(self, channel: str, count: int = 1) -> None:
+        """Wait until at least so many receivers listen on a channel: who connects has to say so first."""
+        await trio.lowlevel.checkpoint()
+        while len(self._channels.get(channel, ())) < count:
+            await self._joined_lot.park()
 
     def _put(self, receiver: _Receiver, line: bytes) -> None:
         if len(receiver.waiting) < self._max_backlog:
@@ -136,6 +143,7 @@ class Broadcaster:
     def _joined(self, receiver: _Receiver) -> Iterator[None]:
         receivers = self._channels.setdefault(receiver.channel, [])
         receivers.append(receiver)
+        self._joined_lot.unpark_all()
         try:
             yield
         finally:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -18,12 +20,17 @@ def commands(capsys: pytest.CaptureFixture[str]) -> Commands:
 
 @pytest.fixture(autouse=True)
 def interruptible() -> Iterator[None]:
-    """Have Ctrl-C mean what it does at a terminal, also where the tests run in a shell's background.
+    """Have signals mean what they do at a terminal, also where the tests run in a shell's background.
 
-    Such a shell ignores SIGINT, and programs inherit that.
+    Such a shell ignores SIGINT, nohup ignores SIGHUP, and programs inherit that.
     """
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    meanings: dict[int, Any] = {signal.SIGINT: signal.default_int_handler}
+    if sys.platform != "win32":
+        meanings[signal.SIGHUP] = signal.SIG_DFL
+    before = {number: signal.getsignal(number) for number in meanings}
+    for number, meaning in meanings.items():
+        if before[number] is signal.SIG_IGN:
+            signal.signal(number, meaning)
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)

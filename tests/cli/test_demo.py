@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import signal
@@ -16,12 +17,14 @@ import trio
 
 from tests.cli.commands import PROGRAM, Commands, run_program
 from tests.cli.laser import start_server
-from trionet import RpcServer, serve_rpc
-from trionet.cli.demo import scenario
-from trionet.cli.demo.experiment import run_experiment
+from trionet import RpcServer, open_rpc_client, serve_rpc
+from trionet.cli.demo import outage, scenario
+from trionet.cli.demo.experiment import checksum_of, run_experiment
 from trionet.cli.demo.laser import Laser
 from trionet.cli.demo.narrator import Narrator, StepFailed
+from trionet.cli.demo.outage import follow_scan
 from trionet.cli.demo.processes import run_program as run_demo_program
+from trionet.cli.demo.relay import Relay
 from trionet.testing import open_memory_rpc_client
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -39,9 +42,15 @@ async def test_the_demo() -> None:
     done = await run_program("demo")
     assert (done.status, done.err) == (0, "")
     assert "FAILED" not in done.out
-    assert done.out.count("   ok  ") == 6
-    total = re.search(r"^All 6 steps ok in ([\d.]+) s\.$", done.out, re.MULTILINE)
+    assert done.out.count("   ok  ") == 7
+    total = re.search(r"^All 7 steps ok in ([\d.]+) s\.$", done.out, re.MULTILINE)
     assert total is not None
+    missed = re.search(r"all of it, (\d+) missed points included$", done.out, re.MULTILINE)
+    assert missed is not None
+    assert 49 <= int(missed[1]) <= 100  # the last of 50 shots may have come to the laser only
+    measured = re.search(r"\| the scan has ended: .* checksum (\w+)$", done.out, re.MULTILINE)
+    assert measured is not None
+    assert f"the operator's copy has the same checksum, {measured[1]}\n" in done.out
     pids = {int(pid) for pid in re.findall(r"process (\d+)", done.out)}
     assert len(pids) == 3
     if sys.platform != "win32":
@@ -137,9 +146,72 @@ async def test_an_experiment_that_fails(nursery: trio.Nursery, capfd: pytest.Cap
     waiting = {"laser": Laser()}
     async with open_memory_rpc_client(waiting) as operator:
         # This laser is another one, and cannot load a waveform.
-        with pytest.raises(StepFailed, match="ended with status 1"):
-            await scenario._run_experiment(Narrator(), operator, served.port)
+        async with run_demo_program("trionet.cli.demo.experiment", str(served.port)) as experiment:
+            with pytest.raises(StepFailed, match="ended with status 1"):
+                await scenario._run_experiment(Narrator(), operator, experiment)
+            with pytest.raises(StepFailed, match="ended with status 1"):
+                await follow_scan(Narrator(), operator, experiment)
     assert "no method 'load_waveform'" in capfd.readouterr().err
+
+
+async def test_an_experiment_that_dies_in_the_scan(nursery: trio.Nursery) -> None:
+    laser = Laser()
+    laser.close_interlock()
+    server = await serve(nursery, laser)
+    async with open_memory_rpc_client({"laser": laser}) as operator:
+        async with run_demo_program("trionet.cli.demo.experiment", str(server.port)) as experiment:
+
+            async def kill() -> None:
+                await laser.wait_shots(5)
+                experiment.kill()
+
+            nursery.start_soon(kill)
+            with pytest.raises(StepFailed, match="the experiment ended with status"):
+                await follow_scan(Narrator(), operator, experiment)
+
+
+async def test_a_copy_that_is_another_one(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outage, "checksum_of", lambda counts: f"not {checksum_of(counts)}")
+    laser = Laser()
+    laser.close_interlock()
+    server = await serve(nursery, laser)
+    async with open_rpc_client("127.0.0.1", server.port) as operator:
+        async with run_demo_program("trionet.cli.demo.experiment", str(server.port)) as experiment:
+            with pytest.raises(StepFailed, match="the operator's copy is another one: not "):
+                await follow_scan(Narrator(), operator, experiment)
+
+
+async def test_the_relay(nursery: trio.Nursery) -> None:
+    async def echo(stream: trio.SocketStream) -> None:
+        async for data in stream:
+            await stream.send_all(data)
+
+    listeners = await nursery.start(trio.serve_tcp, echo, 0)
+    relay = Relay(listeners[0].socket.getsockname()[1])
+    port = await nursery.start(relay.serve)
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(b"x")
+        assert await stream.receive_some() == b"x"
+        relay.cut()
+        assert await is_closed(stream)
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        assert await is_closed(stream)
+    relay.mend()
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(b"y")
+        assert await stream.receive_some() == b"y"
+        await stream.send_eof()
+        assert await is_closed(stream)
+    nobody = Relay(1)
+    async with await trio.open_tcp_stream("127.0.0.1", await nursery.start(nobody.serve)) as stream:
+        assert await is_closed(stream)
+
+
+async def is_closed(stream: trio.SocketStream) -> bool:
+    """Wait for something to come, which should be the end."""
+    with contextlib.suppress(trio.BrokenResourceError):
+        return await stream.receive_some() == b""
+    return True
 
 
 async def test_checks_of_the_steps(nursery: trio.Nursery) -> None:
@@ -170,8 +242,17 @@ async def test_the_experiment_in_this_process(
 ) -> None:
     laser = Laser()
     laser.close_interlock()
+    laser.arm(200)
+
+    async def disarm() -> None:
+        await laser.wait_shots(200)
+        laser.disarm()
+
+    nursery.start_soon(disarm)
     await run_experiment((await serve(nursery, laser)).port)
-    assert "100,000 samples" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "100,000 samples" in out
+    assert "the scan has ended" in out
 
 
 async def test_an_experiment_checks_what_it_gets(nursery: trio.Nursery) -> None:
@@ -191,5 +272,6 @@ async def test_an_experiment_checks_what_it_gets(nursery: trio.Nursery) -> None:
 
 
 async def serve(nursery: trio.Nursery, laser: Laser) -> RpcServer:
-    server: RpcServer = await nursery.start(serve_rpc, {"laser": laser}, 0)
+    serve_parallel = functools.partial(serve_rpc, {"laser": laser}, 0, allow_parallel=True)
+    server: RpcServer = await nursery.start(serve_parallel)
     return server

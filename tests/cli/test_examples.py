@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 import trio
 
+from trionet import LogSink, serve_log_sink
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @contextlib.asynccontextmanager
-async def controller() -> AsyncIterator[str]:
-    """The first example as a process; gives the port that it prints."""
+async def serving(name: str, first_words: str) -> AsyncIterator[str]:
+    """An example as a process; gives the port that it prints."""
     process = await trio.lowlevel.open_process(
-        [sys.executable, str(EXAMPLES / "01_controller.py"), "0"], stdout=subprocess.PIPE
+        [sys.executable, str(EXAMPLES / name), "0"], stdout=subprocess.PIPE
     )
     assert process.stdout is not None
     try:
@@ -27,13 +31,18 @@ async def controller() -> AsyncIterator[str]:
             data = await process.stdout.receive_some()
             assert data, "it has ended without printing its port"
             line += data
-        assert line.startswith(b"serving on port ")
+        assert line.decode().startswith(f"{first_words} on port ")
         yield line.split()[-1].decode()
     finally:
         with trio.CancelScope(shield=True):
             process.kill()
             await process.wait()
             await process.stdout.aclose()
+
+
+def controller() -> AbstractAsyncContextManager[str]:
+    """The first example."""
+    return serving("01_controller.py", "serving")
 
 
 async def run_example(name: str, *words: str) -> list[str]:
@@ -78,6 +87,32 @@ async def test_testing_a_controller() -> None:
     done = await trio.run_process(command, capture_stdout=True, check=False, cwd=EXAMPLES.parent)
     assert done.returncode == 0, done.stdout.decode()
     assert b"3 passed" in done.stdout
+
+
+async def test_published_datasets() -> None:
+    async with serving("05_datasets.py", "publishing") as port:
+        shown = readme_output("python examples/06_monitor.py")
+        assert await run_example("06_monitor.py", port) == shown
+        command = [sys.executable, "-m", "trionet.cli", "watch", "localhost", port, "datasets", "points"]
+        points = await trio.run_process([*command, "--once"], capture_stdout=True)
+        assert points.stdout.decode().splitlines() == readme_output(
+            "trionet watch localhost 3250 datasets points --once"
+        )
+
+
+async def test_logging() -> None:
+    records: list[logging.LogRecord] = []
+    async with trio.open_nursery() as nursery:
+        sink: LogSink = await nursery.start(lambda **kw: serve_log_sink(0, emit=records.append, **kw))
+        assert await run_example("07_logging.py", str(sink.port)) == []
+        with trio.fail_after(30):
+            while sink.statistics().records < 2:
+                await trio.lowlevel.checkpoint()
+        sink.cancel_scope.cancel()
+    warning, error = records
+    assert warning.getMessage() == "the interlock is open"
+    assert (warning.name, warning.levelname, getattr(warning, "source", "")) == ("laser", "WARNING", "lab-pc")
+    assert error.getMessage().startswith("switching off failed\nTraceback (most recent call last):\n")
 
 
 def test_every_example_is_in_the_readme() -> None:

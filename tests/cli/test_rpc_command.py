@@ -18,7 +18,7 @@ import trionet.cli
 from tests.cli.commands import PROGRAM, Commands, run_program
 from tests.cli.laser import start_server
 from trionet import TLSIdentity, __version__, pyon
-from trionet.cli.output import result_text
+from trionet.cli.output import CommandError, result_text
 from trionet.cli.parser import options_first
 
 HOST = "127.0.0.1"
@@ -309,6 +309,13 @@ async def test_usage(commands: Commands, words: list[str], message: str) -> None
         [],
         ["rpc"],
         ["demo"],
+        ["watch"],
+        ["broadcast"],
+        ["broadcast", "listen"],
+        ["broadcast", "send"],
+        ["logs"],
+        ["logs", "serve"],
+        ["logs", "tail"],
         *(["rpc", "h", "1", a] for a in ("list-targets", "list-methods", "call", "interactive")),
     ],
 )
@@ -385,6 +392,35 @@ async def test_a_terminal_without_unicode(nursery: trio.Nursery) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     done = await trio.run_process(command, capture_stdout=True, env=environment)
     assert done.stdout.split() == [b"'\\xb5'"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyboardInterrupt(),
+        BaseExceptionGroup("", [KeyboardInterrupt(), CommandError("connection closed")]),
+        BaseExceptionGroup("", [BaseExceptionGroup("", [KeyboardInterrupt()]), OSError()]),
+    ],
+    ids=["alone", "with what came of it", "nested"],
+)
+def test_ctrl_c_in_a_task(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException
+) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("trionet.cli.rpc.trio.run", fail)
+    assert trionet.cli.main(["rpc", HOST, "1", "list-targets"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_bugs_in_tasks_do_have_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise ExceptionGroup("", [ZeroDivisionError()])
+
+    monkeypatch.setattr("trionet.cli.rpc.trio.run", fail)
+    with pytest.raises(ExceptionGroup):
+        trionet.cli.main(["rpc", HOST, "1", "list-targets"])
 
 
 def test_bugs_do_have_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -387,3 +387,27 @@ async def test_one_thread_serves_it() -> None:
     async with broadcasting(broadcaster, Network()):
         await trio.to_thread.run_sync(trio.run, serve_as_well)
     await trio.to_thread.run_sync(broadcaster.broadcast, "c", 1)  # served no more
+
+
+async def test_waiting_for_receivers() -> None:
+    broadcaster, network = Broadcaster(), Network()
+    waited: list[str] = []
+
+    async def wait(channel: str, count: int) -> None:
+        await broadcaster.wait_receivers(channel, count)
+        waited.append(f"{channel} {count}")
+
+    async with broadcasting(broadcaster, network), trio.open_nursery() as nursery:
+        nursery.start_soon(wait, "a", 1)
+        nursery.start_soon(wait, "a", 2)
+        nursery.start_soon(wait, "b", 1)
+        await settle()
+        assert waited == []
+        async with receiving(network.connect, "a"):
+            await settle()
+            assert waited == ["a 1"]
+            async with receiving(network.connect, "b"), receiving(network.connect, "a"):
+                await settle()
+                assert sorted(waited) == ["a 1", "a 2", "b 1"]
+                await broadcaster.wait_receivers("a", 2)
+                await broadcaster.wait_receivers("nobody", 0)

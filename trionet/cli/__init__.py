@@ -1,11 +1,14 @@
-"""The command line: ``trionet rpc`` and ``trionet demo``.
+"""The command line: ``trionet rpc``, ``watch``, ``broadcast``, ``logs`` and ``demo``.
 
     __init__    the commands, their exit status, Ctrl-C, closed pipes
         |
-    rpc, interactive, demo
+    rpc, interactive, watch, broadcast, logs, demo
         |
-    arguments   values that are typed;   prompt    lines that are typed
-    output      what is printed;         parser    options
+    feeds       what servers send by themselves
+        |
+    arguments   values that are typed;   prompt        lines that are typed
+    output      what is printed;         parser        options
+                                         connecting    ports, TLS
 
 It stands beside the front ends, and uses their public names only.
 """
@@ -14,25 +17,36 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from trionet import __version__
+from trionet.cli import broadcast, logs, rpc, watch
 from trionet.cli.demo import add_demo_parser
 from trionet.cli.output import CommandError, error_text, prepare_streams, say_error, traceback_text
-from trionet.cli.parser import CommandParser, options_first
-from trionet.cli.rpc import OPTIONS, add_rpc_parser
+from trionet.cli.parser import CommandParser, arrange
 
 __all__ = ["main"]
 
 #: Exit status after Ctrl-C, as shells have it.
 INTERRUPTED: Final = 130
 
+# The options of each command, by action: see `arrange`.
+_OPTIONS: Final[Mapping[str, Mapping[str, Mapping[str, int]]]] = {
+    "rpc": rpc.OPTIONS,
+    "watch": watch.OPTIONS,
+    "broadcast": broadcast.OPTIONS,
+    "logs": logs.OPTIONS,
+}
+
 _EPILOG: Final = """\
 examples:
   trionet demo
   trionet rpc laser-pc 3251 list-methods
   trionet rpc laser-pc 3251 call set_power 1.5
+  trionet watch master 3250 datasets
+  trionet broadcast listen master 1067 alarms
+  trionet logs tail master 1067
 
 Exit status: 0 if all went well, 1 if something failed, 2 if the command line makes no sense, 130 after
 Ctrl-C. Errors are one line on standard error.
@@ -52,8 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: for ``--help`` and ``--version``, and if the command line makes no sense.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    if words[:1] == ["rpc"]:
-        words[1:] = options_first(words[1:], OPTIONS)
+    if words and words[0] in _OPTIONS:
+        words[1:] = arrange(words[1:], _OPTIONS[words[0]])
     prepare_streams()
     options = _parser().parse_args(words)
     return _run(lambda: options.run(options))
@@ -67,19 +81,25 @@ def _parser() -> CommandParser:
     )
     parser.add_argument("--version", action="version", version=f"trionet {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    add_rpc_parser(commands)
+    rpc.add_rpc_parser(commands)
+    watch.add_watch_parser(commands)
+    broadcast.add_broadcast_parser(commands)
+    logs.add_logs_parser(commands)
     add_demo_parser(commands)
     return parser
 
 
 def _run(command: Callable[[], int]) -> int:
     """Run a command. What goes wrong outside of this program ends in a line, not in a traceback."""
-    status = INTERRUPTED
     try:
-        status = _run_and_report(command)
-    except* KeyboardInterrupt:  # bare, or in the group of a task
-        pass
-    return status
+        return _run_and_report(command)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BaseExceptionGroup as group:
+        # What else is in it came of that: a connection whose task was interrupted is lost to the others.
+        if group.subgroup(KeyboardInterrupt) is None:
+            raise
+        return INTERRUPTED
 
 
 def _run_and_report(command: Callable[[], int]) -> int:

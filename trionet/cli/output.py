@@ -46,6 +46,11 @@ def printable(text: str) -> str:
     )
 
 
+def one_row(text: str) -> str:
+    """The text as a row of a table or a screen: printable, with its spaces."""
+    return printable(text.replace("\n", " ").replace("\t", " "))
+
+
 def one_line(text: str) -> str:
     """The text in one line, printable."""
     return printable(" ".join(text.split()))
@@ -54,6 +59,11 @@ def one_line(text: str) -> str:
 def say_error(message: str, stream: TextIO | None = None) -> None:
     """Tell the user, in one line, what is wrong."""
     print(f"trionet: error: {one_line(message)}", file=stream or sys.stderr)
+
+
+def say_aside(text: str) -> None:
+    """Tell the user something that is no result, in one line on standard error."""
+    print(f"trionet: {one_line(text)}", file=sys.stderr, flush=True)
 
 
 def remote_call(error: BaseException) -> CallInfo | None:

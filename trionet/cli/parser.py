@@ -23,7 +23,23 @@ class CommandParser(argparse.ArgumentParser):
         self.exit(2, f"trionet: error: {one_line(message)} (see {command} --help)\n")
 
 
-def options_first(words: Sequence[str], options: Mapping[str, int]) -> list[str]:
+def arrange(words: Sequence[str], options: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """The same command line as argparse needs it, so that options may stand anywhere.
+
+    Args:
+        words: The words behind the name of the command.
+        options: By action, the first of the words that are no options: its own options, and how many words
+            follow each of them. Those of "" are for a command without actions in that place.
+    """
+    if "" in options:
+        return options_first(words, options[""])
+    every = {name: count for own in options.values() for name, count in own.items()}
+    in_front = options_first(words, every, behind=len(words))[:1]
+    action = in_front[0] if in_front else ""
+    return options_first(words, options.get(action, {}), behind=1)
+
+
+def options_first(words: Sequence[str], options: Mapping[str, int], behind: int = 0) -> list[str]:
     """The same command line with its options in front, wherever they stand.
 
     What else begins with a single minus, such as ``-1e3`` or ``-np.pi``, gets a space before it: argparse
@@ -32,6 +48,8 @@ def options_first(words: Sequence[str], options: Mapping[str, int]) -> list[str]
     Args:
         words: The words behind the name of the command.
         options: How many words follow each option.
+        behind: How many of the other words stay in front of them: those that name an action, which has the
+            options.
     """
     front: list[str] = []
     rest: list[str] = []
@@ -52,4 +70,4 @@ def options_first(words: Sequence[str], options: Mapping[str, int]) -> list[str]
         # An option without its value stays where it is, for argparse to say so.
         (front if complete else rest).extend((word, *following))
         position += len(following)
-    return front + rest
+    return rest[:behind] + front + rest[behind:]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
-import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import trio
 
 from trionet import AUTO, AutoTarget, RpcClient, TLSIdentity, open_rpc_client
 from trionet.cli.arguments import ArgumentError, parse_arguments
+from trionet.cli.connecting import add_server, add_tls, client_context, positive_seconds, tls_identity
 from trionet.cli.output import (
     EXPECTED_ERRORS,
     CommandError,
@@ -29,7 +29,7 @@ from trionet.cli.output import (
 from trionet.cli.parser import CommandParser
 
 #: The options, and how many words follow each of them.
-OPTIONS: Final = {"--target": 1, "--tls": 3, "--timeout": 1, "--json": 0, "--traceback": 0}
+OPTIONS: Final = {"": {"--target": 1, "--tls": 3, "--timeout": 1, "--json": 0, "--traceback": 0}}
 
 _EPILOG: Final = """\
 Options may stand anywhere. Arguments of methods are Python literals, PYON, or numpy constructors; text
@@ -96,7 +96,7 @@ class Connection:
         Raises:
             CommandError: if that is not possible.
         """
-        context = self._tls_context()
+        context = client_context(self.tls)
         opened = open_rpc_client(self.host, self.port, self.target if select else None, ssl_context=context)
         if self.timeout is not None:
             # With a limit for the whole command, the limits of its steps would only say it differently.
@@ -115,14 +115,6 @@ class Connection:
                 raise CommandError(error_text(error)) from error
             yield client
 
-    def _tls_context(self) -> ssl.SSLContext | None:
-        if self.tls is None:
-            return None
-        try:
-            return self.tls.client_context()
-        except OSError as error:
-            raise CommandError(f"--tls: {error_text(error)}") from error
-
 
 def add_rpc_parser(commands: argparse._SubParsersAction[CommandParser]) -> None:
     """Add ``trionet rpc`` to the commands."""
@@ -134,8 +126,7 @@ def add_rpc_parser(commands: argparse._SubParsersAction[CommandParser]) -> None:
         epilog=_EPILOG,
         parents=[options],
     )
-    rpc.add_argument("host", metavar="HOST", help="name or address of the server")
-    rpc.add_argument("port", metavar="PORT", type=_port, help="its port")
+    add_server(rpc)
     actions = rpc.add_subparsers(metavar="ACTION", dest="action", required=True)
     for name, run, text in (
         ("list-targets", list_targets, "list what the server offers"),
@@ -167,15 +158,10 @@ def _options() -> CommandParser:
     # Without defaults, so that the parser of an action does not undo what that of `rpc` has read.
     parser = CommandParser(add_help=False, argument_default=argparse.SUPPRESS)
     parser.add_argument("--target", metavar="NAME", help="the target; needed if the server has several")
-    parser.add_argument(
-        "--tls",
-        nargs=3,
-        metavar=("CERT", "KEY", "PEER_CERT"),
-        help="speak TLS: PEM files with our certificate, its key, and the certificate of the server",
-    )
+    add_tls(parser, "server")
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=positive_seconds,
         metavar="SECONDS",
         help="give up after this time (interactive: per call; the server finishes a call all the same)",
     )
@@ -191,28 +177,13 @@ def _options() -> CommandParser:
     return parser
 
 
-def _port(text: str) -> int:
-    if text.isdecimal() and 0 < int(text) < 1 << 16:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text.strip()!r} is no port: a number from 1 to 65535 is")
-
-
-def _seconds(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        seconds = float(text)
-        if 0 < seconds < math.inf:
-            return seconds
-    raise argparse.ArgumentTypeError(f"{text.strip()!r} is no number of seconds greater than 0")
-
-
 def connection_of(options: argparse.Namespace) -> Connection:
     """Where the command line says to connect to."""
-    tls = getattr(options, "tls", None)
     return Connection(
         options.host,
         options.port,
         getattr(options, "target", AUTO),
-        None if tls is None else TLSIdentity(*tls),
+        tls_identity(options),
         getattr(options, "timeout", None),
     )
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 import trio
+from trio_util import AsyncValue
 
 from trionet import RpcServer, serve_rpc
 
@@ -29,6 +30,9 @@ class Laser:
         self._waveform = np.zeros(0)
         self._experiment_waits = trio.Event()
         self._interlock_closed = trio.Event()
+        self._armed = AsyncValue(0)
+        self._shots = AsyncValue(0)
+        self._disarmed = trio.Event()
 
     def get_power(self) -> float:
         """Power at the output, in mW."""
@@ -71,6 +75,29 @@ class Laser:
     def play_waveform(self) -> np.ndarray[Any, Any]:
         """Play the waveform once. Returns the light that the photodiode has seen."""
         return self._power * self._waveform
+
+    def arm(self, shots: int) -> None:
+        """Let the laser fire up to so many shots, counted from its start."""
+        self._armed.value = shots
+
+    def disarm(self) -> None:
+        """Let the laser fire no more."""
+        self._armed.value = 0
+        self._disarmed.set()
+
+    async def measure(self, point: int) -> int:
+        """Fire a shot as soon as the laser is armed. Returns the photons counted."""
+        await self._armed.wait_value(lambda shots: shots > self._shots.value)
+        self._shots.value += 1
+        return round(1000 + 50 * self._power * float(self._waveform[point * 37]))
+
+    async def wait_shots(self, shots: int) -> None:
+        """Wait until the laser has fired so many shots."""
+        await self._shots.wait_value(lambda fired: fired >= shots)
+
+    async def wait_disarmed(self) -> None:
+        """Wait until the laser has been disarmed."""
+        await self._disarmed.wait()
 
 
 async def run_controller(port: int) -> None:

@@ -8,11 +8,22 @@ from dataclasses import dataclass
 
 import trio
 
+from trionet.cli.demo.processes import Program
 from trionet.cli.output import error_text, one_line
 
 
 class StepFailed(Exception):
     """A step has not done what it should; the text says what happened instead."""
+
+
+def check(condition: bool, otherwise: str) -> None:
+    """Go on if it is as it should be.
+
+    Raises:
+        StepFailed: otherwise, with this text.
+    """
+    if not condition:
+        raise StepFailed(otherwise)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +62,20 @@ class Narrator:
     def say(self, text: str) -> None:
         """One plain line about what happens."""
         print(f"   {one_line(text)}", flush=True)
+
+    async def tell_output(self, program: Program, until: str = "") -> str | None:
+        """Tell what a program prints, until a line with a certain text, or until it prints no more.
+
+        Returns:
+            The last line; None if there was none, or not that one.
+        """
+        last: str | None = None
+        while (line := await program.read_line()) is not None:
+            self.say(f"| {line}")
+            last = line
+            if until and until in line:
+                return last
+        return None if until else last
 
     def summarize(self, finished: bool) -> bool:
         """Print how it went. Returns whether all went well.

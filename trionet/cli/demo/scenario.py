@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Final
 
 import trio
@@ -16,14 +16,17 @@ from trionet import (
     open_best_effort_rpc_client,
     open_rpc_client,
 )
-from trionet.cli.demo.narrator import Narrator, StepFailed
+from trionet.cli.demo.narrator import Narrator, StepFailed, check
+from trionet.cli.demo.outage import follow_scan
 from trionet.cli.demo.processes import Program, run_program
+from trionet.cli.feeds import log_told
+from trionet.cli.tasks import until_first
 
 _HOST: Final = "127.0.0.1"
 _CALLS: Final = 1000
 # Seconds: how long the laser calibrates, and how long the operator waits for it.
-_CALIBRATION: Final = 1.0
-_PATIENCE: Final = 0.25
+_CALIBRATION: Final = 0.6
+_PATIENCE: Final = 0.2
 _RETRY_INTERVAL: Final = 0.1
 # Seconds for all of it: far more than a slow machine needs, so whoever waits longer waits in vain.
 _MOST_TIME: Final = 60.0
@@ -63,7 +66,10 @@ async def play(narrator: Narrator) -> None:
             operator = await lab.enter_async_context(open_rpc_client(_HOST, port, "laser"))
             await _call_methods(narrator, operator)
         with narrator.step("Two clients at once: an experiment, and the operator"):
-            await _run_experiment(narrator, operator, port)
+            experiment = await lab.enter_async_context(run_program("trionet.cli.demo.experiment", str(port)))
+            await _run_experiment(narrator, operator, experiment)
+        with narrator.step("Live data: a subscriber is cut off, and catches up"):
+            await follow_scan(narrator, operator, experiment)
         with narrator.step("A call that times out, without harm"):
             await _time_out(narrator, operator)
         with narrator.step("The controller is killed, and comes back"):
@@ -101,7 +107,7 @@ async def _call_methods(narrator: Narrator, operator: RpcClient) -> None:
     await operator.call("set_power", 3.0)
     started = trio.current_time()
     for _ in range(_CALLS):
-        _check(await operator.call("get_power") == 3.0, "the power is not what was set")
+        check(await operator.call("get_power") == 3.0, "the power is not what was set")
     microseconds = (trio.current_time() - started) / _CALLS * 1e6
     narrator.say(f"{_CALLS} calls, one after the other: {microseconds:.0f} µs from call to result")
     try:
@@ -112,42 +118,43 @@ async def _call_methods(narrator: Narrator, operator: RpcClient) -> None:
         raise StepFailed("too much power was accepted")
 
 
-async def _run_experiment(narrator: Narrator, operator: RpcClient, port: int) -> None:
-    async with run_program("trionet.cli.demo.experiment", str(port)) as experiment:
-        narrator.say(f"process {experiment.pid} is the experiment; what it prints:")
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_relay, narrator, experiment, nursery.cancel_scope)
-            await operator.call("wait_experiment")
-            started = trio.current_time()
-            for _ in range(_CALLS):
-                await operator.call("get_power")
-            milliseconds = (trio.current_time() - started) * 1000
-            narrator.say(
-                f"while it waits, the operator reads the power {_CALLS} times, in {milliseconds:.0f} ms"
-            )
-            await operator.call("close_interlock")
-        status = await experiment.wait()
-        _check(status == 0, f"the experiment ended with status {status}")
+async def _run_experiment(narrator: Narrator, operator: RpcClient, experiment: Program) -> None:
+    narrator.say(f"process {experiment.pid} is the experiment; what it prints:")
+    finished = False
+
+    async def tell() -> None:
+        nonlocal finished
+        finished = await narrator.tell_output(experiment, until="photodiode") is not None
+
+    async def operate() -> None:
+        await _operate(narrator, operator)
+        await trio.sleep_forever()
+
+    await until_first(tell, operate)
+    if not finished:
+        raise StepFailed(f"the experiment ended with status {await experiment.wait()}")
 
 
-async def _relay(narrator: Narrator, program: Program, scope: trio.CancelScope) -> None:
-    """Tell what a program prints. If it fails, nothing is to be waited for any more."""
-    while (line := await program.read_line()) is not None:
-        narrator.say(f"| {line}")
-    if await program.wait() != 0:
-        scope.cancel()
+async def _operate(narrator: Narrator, operator: RpcClient) -> None:
+    await operator.call("wait_experiment")
+    started = trio.current_time()
+    for _ in range(_CALLS):
+        await operator.call("get_power")
+    milliseconds = (trio.current_time() - started) * 1000
+    narrator.say(f"while it waits, the operator reads the power {_CALLS} times, in {milliseconds:.0f} ms")
+    await operator.call("close_interlock")
 
 
 async def _time_out(narrator: Narrator, operator: RpcClient) -> None:
     with trio.move_on_after(_PATIENCE) as patience:
         await operator.call("calibrate", _CALIBRATION)
-    _check(patience.cancelled_caught, "the call did not time out")
+    check(patience.cancelled_caught, "the call did not time out")
     narrator.say(f"calibrate takes {_CALIBRATION:g} s; the operator gave up after {_PATIENCE:g} s")
     started = trio.current_time()
     await operator.call("set_power", 7.0)
     power = await operator.call("get_power")
     seconds = trio.current_time() - started
-    _check(power == 7.0, f"the next call was answered with {power!r}")
+    check(power == 7.0, f"the next call was answered with {power!r}")
     narrator.say(
         f"the next calls on this connection, {seconds:.2f} s later, got their own answers: {power} mW"
     )
@@ -156,7 +163,7 @@ async def _time_out(narrator: Narrator, operator: RpcClient) -> None:
 @contextlib.asynccontextmanager
 async def _open_logbook(narrator: Narrator, port: int) -> AsyncIterator[BestEffortRpcClient]:
     """A client that writes the power down, and goes on if it cannot. Its log is told, too."""
-    with _told(narrator, logging.getLogger("trionet.rpc")):
+    with log_told(logging.getLogger("trionet.rpc"), lambda text: narrator.say(f"log: {text}")):
         async with open_best_effort_rpc_client(
             _HOST, port, "laser", retry_interval=_RETRY_INTERVAL
         ) as logbook:
@@ -182,14 +189,14 @@ async def _kill_and_restart(
         narrator.say("the operator's client, a plain one, raises ConnectionLost")
     await logbook.connected.wait_value(False)
     reading = await logbook.call("get_power")
-    _check(reading is None, f"without a controller the logbook read {reading!r}")
+    check(reading is None, f"without a controller the logbook read {reading!r}")
     narrator.say("the logbook goes on: its calls return None")
 
     controller = await _start_controller(narrator, lab, controller.port)
     await logbook.connected.wait_value(True)
     outage = trio.current_time() - started
     reading = await logbook.call("get_power")
-    _check(reading == 0.0, f"the new controller says {reading!r}")
+    check(reading == 0.0, f"the new controller says {reading!r}")
     narrator.say(f"after {outage:.2f} s the logbook reads again: {reading} mW, as the laser has just started")
     return controller
 
@@ -198,28 +205,5 @@ async def _shut_down(narrator: Narrator, controller: _Controller) -> None:
     async with open_rpc_client(_HOST, controller.port, "laser") as operator:
         await operator.call("terminate")
     status = await controller.program.wait()
-    _check(status == 0, f"the controller ended with status {status}")
+    check(status == 0, f"the controller ended with status {status}")
     narrator.say(f"asked to terminate, process {controller.program.pid} ended with status {status}")
-
-
-def _check(condition: bool, otherwise: str) -> None:
-    if not condition:
-        raise StepFailed(otherwise)
-
-
-@contextlib.contextmanager
-def _told(narrator: Narrator, logger: logging.Logger) -> Iterator[None]:
-    """Have what is logged told with the rest."""
-
-    class _Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            narrator.say(f"log: {record.getMessage()}")
-
-    handler, propagated = _Handler(logging.WARNING), logger.propagate
-    logger.addHandler(handler)
-    logger.propagate = False
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagated
