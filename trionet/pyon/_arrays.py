@@ -76,6 +76,12 @@ def base64_pieces(data: memoryview) -> Iterator[str]:
         yield pybase64.b64encode_as_string(data[start : start + _PIECE])
 
 
+def base64_byte_pieces(data: memoryview) -> Iterator[bytes]:
+    """The same as ASCII bytes."""
+    for start in range(0, len(data), _PIECE):
+        yield pybase64.b64encode(data[start : start + _PIECE])
+
+
 def encode_base64(data: bytes | memoryview) -> str:
     """Base64 text of `data`: standard alphabet, padded."""
     return pybase64.b64encode_as_string(data)

@@ -21,10 +21,11 @@ from typing import Any, Final
 
 from trionet.pyon import _arrays
 from trionet.pyon._classes import CLASS_KEY, CLASSES
+from trionet.pyon._collector import paused_collector
 from trionet.pyon._errors import PyonDecodeError
 from trionet.pyon._plain import decode_plain
 
-# Shorter texts are not worth a search for arrays.
+# Shorter texts are not worth a search for arrays, nor a pause of the garbage collector.
 _LONG: Final = 1 << 16
 
 _CLASS_KEY_BYTES: Final = CLASS_KEY.encode()
@@ -56,7 +57,10 @@ def decode(text: str | bytes) -> Any:
         PyonDecodeError: whatever is wrong with the text. It says where.
     """
     try:
-        return _decode(text)
+        if len(text) < _LONG:
+            return _decode(text)
+        with paused_collector():
+            return _decode(text)
     except RecursionError:
         raise PyonDecodeError("nested too deep", f"character {_deepest(as_str(text))}") from None
 

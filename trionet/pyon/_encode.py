@@ -22,8 +22,8 @@ from trionet.pyon import _arrays
 from trionet.pyon._classes import CLASS_KEY, CLASSES, DICT_CLASS, TUPLE_CLASS, PyonClass
 from trionet.pyon._plain import compact, encode_plain
 
-#: Text, or the bytes of an array that are to become base64.
-Piece = str | memoryview
+#: Text; the same as ASCII bytes; or the bytes of an array that are to become base64.
+Piece = str | bytes | memoryview
 
 # From here on one call into C is cheaper than a loop that writes the items.
 _MANY: Final = 8
@@ -112,15 +112,17 @@ def _pieces(value: Any) -> list[Piece]:
 
 def _joined(pieces: list[Piece]) -> Iterator[str]:
     """The text of `pieces`, in portions that are neither many nor long."""
-    for is_text, group in groupby(pieces, lambda piece: isinstance(piece, str)):
-        if is_text:
-            yield "".join(cast(Iterator[str], group))
-        else:
+    for kind, group in groupby(pieces, type):
+        if kind is memoryview:
             yield from chain.from_iterable(map(_arrays.base64_pieces, cast(Iterator[memoryview], group)))
+        elif kind is bytes:
+            yield from (str(piece, "ascii") for piece in cast(Iterator[bytes], group))
+        else:
+            yield "".join(cast(Iterator[str], group))
 
 
 def _text(pieces: list[Piece]) -> str:
-    if memoryview not in map(type, pieces):
+    if {*map(type, pieces)} == {str}:
         return "".join(cast(list[str], pieces))
     # Joining a list would need the memory twice. CPython grows a text in place if it is added to like this,
     # in a plain loop, and if the system can extend memory.
@@ -146,12 +148,18 @@ def _growing(portions: Iterator[str]) -> Iterator[str]:
 
 
 def _bytes(prefix: bytes, pieces: list[Piece], suffix: bytes) -> bytes:
-    if memoryview not in map(type, pieces):
+    if {*map(type, pieces)} == {str}:
         return b"".join([prefix, *map(str.encode, cast(list[str], pieces)), suffix])
     file = io.BytesIO()  # gives away what it has grown without a copy
     file.write(prefix)
-    for portion in _joined(pieces):
-        file.write(portion.encode())
+    for kind, group in groupby(pieces, type):
+        if kind is memoryview:
+            for data in cast(Iterator[memoryview], group):
+                file.writelines(_arrays.base64_byte_pieces(data))
+        elif kind is bytes:
+            file.writelines(cast(Iterator[bytes], group))
+        else:
+            file.write("".join(cast(Iterator[str], group)).encode())
     file.write(suffix)
     return file.getvalue()
 
@@ -161,7 +169,7 @@ def _write(value: Any, out: Callable[[Piece], None], levels: int) -> None:
     if scalar_text is not None:
         out(scalar_text(value))
     elif levels and type(value) in (dict, list) and (plain := encode_plain(value)) is not None:
-        out(str(plain, "ascii"))
+        out(plain)
     else:
         _write_mixed(value, out, levels)
 
