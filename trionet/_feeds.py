@@ -163,6 +163,7 @@ class FeedReader(Generic[Item]):
                 return
             delay = self._backoff.next_delay(lasted)
             self._report_outage(error)
+            del error  # or its traceback would live as long as the next connection
             await trio.sleep(delay)
 
     async def _connect_and_read(self) -> Exception:
@@ -184,6 +185,7 @@ class FeedReader(Generic[Item]):
             self._lose()
             await transport.aclose()
         refusal: Exception | None = self._refusal  # by a task that took items
+        self._refusal = None
         return reason if refusal is None else refusal
 
     async def _read(self, transport: Transport, wire: FeedClient) -> Exception:

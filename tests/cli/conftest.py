@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
 
 from tests.cli.commands import Commands
@@ -16,21 +11,3 @@ from tests.cli.commands import Commands
 def commands(capsys: pytest.CaptureFixture[str]) -> Commands:
     """Runs commands."""
     return Commands(capsys)
-
-
-@pytest.fixture(autouse=True)
-def interruptible() -> Iterator[None]:
-    """Have signals mean what they do at a terminal, also where the tests run in a shell's background.
-
-    Such a shell ignores SIGINT, nohup ignores SIGHUP, and programs inherit that.
-    """
-    meanings: dict[int, Any] = {signal.SIGINT: signal.default_int_handler}
-    if sys.platform != "win32":
-        meanings[signal.SIGHUP] = signal.SIG_DFL
-    before = {number: signal.getsignal(number) for number in meanings}
-    for number, meaning in meanings.items():
-        if before[number] is signal.SIG_IGN:
-            signal.signal(number, meaning)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)

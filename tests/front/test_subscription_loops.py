@@ -350,3 +350,27 @@ async def test_cancelled_in_a_loop_the_subscription_goes_on() -> None:
             break
     assert not reached
     assert len(seen) == 6
+
+
+async def test_a_loop_is_left_although_its_exception_is_kept() -> None:
+    """As many a program does: the traceback of an exception keeps what was called alive."""
+
+    def fail(mod: trionet.Mod) -> None:
+        if mod.get("value") == 1:
+            raise ZeroDivisionError
+
+    script = Script(init({"a": 0}))
+    async with subscribed(script.connect, on_mod=fail) as subscription:
+        script.links[0].down.put(set_a(1))
+        kept: list[Exception] = []
+        try:
+            async for _ in subscription:
+                pass
+        except ZeroDivisionError as error:
+            kept.append(error)
+        script.links[0].down.put(set_a(2))
+        await subscription.wait_value(lambda value: value["a"] == 2)
+        mods = aiter(subscription)  # free for another loop
+        script.links[0].down.put(set_a(3))
+        assert (await anext(mods))["value"] == 3
+    assert kept

@@ -184,9 +184,10 @@ class _Mods(AsyncIterator[Mod]):
         reader.take_over()
         self._reader = reader
 
-    async def __anext__(self) -> Mod:
+    def __anext__(self) -> Awaitable[Mod]:
+        # Not an async function: the traceback of what it raises would keep this object, and so the loop.
         assert self._reader is not None
-        return await self._reader.next_item()
+        return self._reader.next_item()
 
     def __del__(self) -> None:
         # There is no other sign that a loop was left with `break`.
