@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
 
-from trionet._tls import TLSConfig, TLSIdentity
+from trionet._tls import TLSConfig, client_context
 from trionet._transport import Transport, format_address, open_transport
 
 #: Seconds a connection attempt may take by default: host names, TCP and TLS.
@@ -45,14 +46,26 @@ async def connect(
         except OSError as error:
             raise _plain_error(error, name) from error
         keep_alive(tcp)
-        if ssl_context is None:
+        context = client_context(ssl_context)
+        if context is None:
             return open_transport(tcp, name)
-        return open_transport(await _add_tls(tcp, host, ssl_context, name), name)
+        return open_transport(await _add_tls(tcp, host, context, name), name)
     raise TimeoutError(f"no connection to {name} within {connect_timeout} s")
 
 
-async def _add_tls(tcp: trio.SocketStream, host: str, config: TLSConfig, name: str) -> trio.abc.Stream:
-    context = config.client_context() if isinstance(config, TLSIdentity) else config
+def connector(
+    host: str, port: int, *, ssl_context: TLSConfig | None = None, connect_timeout: float = CONNECT_TIMEOUT
+) -> Callable[[], Awaitable[Transport]]:
+    """A function that connects, each time anew; the arguments are those of `connect`.
+
+    Raises:
+        OSError: if a file of a `TLSIdentity` cannot be used: now, because it would be no outage later.
+    """
+    context = client_context(ssl_context)
+    return lambda: connect(host, port, ssl_context=context, connect_timeout=connect_timeout)
+
+
+async def _add_tls(tcp: trio.SocketStream, host: str, context: ssl.SSLContext, name: str) -> trio.abc.Stream:
     stream = trio.SSLStream(tcp, context, server_hostname=host)
     try:
         await stream.do_handshake()

@@ -12,7 +12,7 @@ import trio
 from trio_util import AsyncValue
 
 from trionet._connect import keep_alive
-from trionet._tls import TLSConfig, TLSIdentity
+from trionet._tls import TLSConfig, server_context
 from trionet._transport import Transport, format_address, open_transport, peer_name
 
 logger = logging.getLogger("trionet")
@@ -44,9 +44,9 @@ async def open_listeners(
         OSError: if an address cannot be listened on; those opened before are closed again.
     """
     opened = list(listeners) if listeners is not None else await _open_tcp(host, port)
-    if ssl_context is None:
+    context = server_context(ssl_context)
+    if context is None:
         return opened
-    context = ssl_context.server_context() if isinstance(ssl_context, TLSIdentity) else ssl_context
     return [trio.SSLListener(listener, context) for listener in opened]
 
 

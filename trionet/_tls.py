@@ -53,3 +53,13 @@ class TLSIdentity:
 
 
 TLSConfig = ssl.SSLContext | TLSIdentity
+
+
+def client_context(config: TLSConfig | None) -> ssl.SSLContext | None:
+    """What a client was told about TLS as a context; OSError or ssl.SSLError if a file cannot be used."""
+    return config.client_context() if isinstance(config, TLSIdentity) else config
+
+
+def server_context(config: TLSConfig | None) -> ssl.SSLContext | None:
+    """The same for a server."""
+    return config.server_context() if isinstance(config, TLSIdentity) else config

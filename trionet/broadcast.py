@@ -20,7 +20,7 @@ import trio
 from trio_util import AsyncBool
 
 from trionet._backoff import FIRST_RETRY, MAX_RETRY, Backoff
-from trionet._connect import CONNECT_TIMEOUT, connect
+from trionet._connect import CONNECT_TIMEOUT, connector
 from trionet._feeds import FeedReader, wait_client_left, wait_name
 from trionet._server import (
     HANDSHAKE_TIMEOUT,
@@ -32,7 +32,7 @@ from trionet._server import (
     serve_connections,
 )
 from trionet._tasks import open_background_tasks
-from trionet._tls import TLSConfig, TLSIdentity
+from trionet._tls import TLSConfig
 from trionet._transport import Transport, format_address
 from trionet.wire.broadcast import BANNER
 from trionet.wire.feeds import FeedClient, PyonVersion, check_pyon_version, encode_line
@@ -371,9 +371,8 @@ async def open_broadcast_receiver(
         ValueError: for a `channel` that no line can carry, or delays that make no sense.
         OSError: without `reconnect`, if the server cannot be reached: ConnectionRefusedError, ...
     """
-    context = ssl_context.client_context() if isinstance(ssl_context, TLSIdentity) else ssl_context
     receiver = BroadcastReceiver(
-        lambda: connect(host, port, ssl_context=context, connect_timeout=connect_timeout),
+        connector(host, port, ssl_context=ssl_context, connect_timeout=connect_timeout),
         peer=format_address((host, port)),
         channel=channel,
         backoff=Backoff(first_retry, max_retry, rng) if reconnect else None,

@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from tests.front.piped import nothing_stays, open_child
+from tests.front.test_cancellation import CancelAtStep
 from trionet.wire.errors import ConnectionLost
 
 __all__ = ["nothing_stays"]
@@ -22,19 +23,6 @@ pytestmark = [
 ]
 
 LARGE = bytes(range(11, 256)) * 4500  # 1.1 MB without LF, much more than a pipe holds
-
-
-class CancelAtStep(trio.abc.Instrument):
-    """Cancels `scope` before the n-th step of any task."""
-
-    def __init__(self, scope: trio.CancelScope, step: int) -> None:
-        self.scope = scope
-        self.steps_left = step
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.steps_left -= 1
-        if self.steps_left == 0:
-            self.scope.cancel()
 
 
 async def test_cancelled_at_every_step() -> None:

@@ -18,6 +18,7 @@ import trio
 import trustme
 
 import trionet
+from tests.network.certificates import Certificates
 from trionet._connect import connect
 
 
@@ -244,28 +245,6 @@ async def test_listeners_of_ones_own() -> None:
 
 
 # -- TLS ----------------------------------------------------------------------------------------------
-
-
-class Certificates:
-    """Files for both sides, and for one that neither trusts."""
-
-    def __init__(self, folder: Path) -> None:
-        authority = trustme.CA()
-        for name in ("server", "client", "stranger"):
-            certificate = authority.issue_cert(f"{name}.lab")
-            certificate.private_key_pem.write_to_path(folder / f"{name}.key")
-            certificate.cert_chain_pems[0].write_to_path(folder / f"{name}.pem")
-        self.folder = folder
-
-    def identity(self, own: str, peer: str) -> trionet.TLSIdentity:
-        return trionet.TLSIdentity(
-            self.folder / f"{own}.pem", self.folder / f"{own}.key", self.folder / f"{peer}.pem"
-        )
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
 async def test_tls_with_pinned_certificates(certificates: Certificates) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import trio
 
 import trionet
-from tests.network.test_endpoints import Certificates, needs_ipv6
+from tests.network.certificates import Certificates
+from tests.network.test_endpoints import needs_ipv6
 from tests.network.test_feed_faults import (
     SUBSCRIBE,
     broadcasting,
@@ -46,12 +45,6 @@ async def test_several_addresses_share_a_port() -> None:
             await until(lambda: len(server.statistics().receivers) == 2)
             broadcaster.broadcast("it", (1,))
             assert identical([await anext(one), await anext(other)], [(1,), (1,)])
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    folder: Path = tmp_path_factory.mktemp("certificates")
-    return Certificates(folder)
 
 
 async def test_tls(certificates: Certificates, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 import trio
-import trustme
 from trio_util import AsyncValue
 
-import trionet
+from tests.network.certificates import Certificates
 from trionet.logs.forwarder import LogForwarder, open_log_forwarder
 from trionet.logs.sink import FORWARDED, LogSink, serve_log_sink
 
@@ -275,32 +274,11 @@ async def test_a_record_that_the_sink_refuses() -> None:
     assert "x" * 40_000_000 not in received.messages
 
 
-class Certificates:
-    """A file for each side, signed by itself, and one that nobody trusts."""
-
-    def __init__(self, folder: Any) -> None:
-        for name in ("sink", "forwarder", "stranger"):
-            own = trustme.CA()
-            own.cert_pem.write_to_path(folder / f"{name}.pem")
-            own.private_key_pem.write_to_path(folder / f"{name}.key")
-        self.folder = folder
-
-    def identity(self, own: str, peer: str) -> trionet.TLSIdentity:
-        return trionet.TLSIdentity(
-            self.folder / f"{own}.pem", self.folder / f"{own}.key", self.folder / f"{peer}.pem"
-        )
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
 async def test_tls(certificates: Certificates) -> None:
     received = Received()
-    identity = certificates.identity("forwarder", "sink")
+    identity = certificates.identity("client", "server")
     async with trio.open_nursery() as nursery:
-        sink = await start(nursery, received, ssl_context=certificates.identity("sink", "forwarder"))
+        sink = await start(nursery, received, ssl_context=certificates.identity("server", "client"))
         async with forwarding(sink.port, ssl_context=identity) as (handler, logger):
             for _ in range(100):
                 logger.info("x" * 60_000)
@@ -309,7 +287,7 @@ async def test_tls(certificates: Certificates) -> None:
             await wait_connected(handler, False)
             logger.info("later")
             sink = await start(
-                nursery, received, sink.port, ssl_context=certificates.identity("sink", "forwarder")
+                nursery, received, sink.port, ssl_context=certificates.identity("server", "client")
             )
             await received.wait_for("later")
         await sink.aclose()
@@ -320,9 +298,9 @@ async def test_tls_with_a_sink_that_is_not_trusted(
     certificates: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
     received = Received()
-    identity = certificates.identity("forwarder", "sink")
+    identity = certificates.identity("client", "server")
     async with trio.open_nursery() as nursery:
-        sink = await start(nursery, received, ssl_context=certificates.identity("stranger", "forwarder"))
+        sink = await start(nursery, received, ssl_context=certificates.identity("stranger", "client"))
         async with forwarding(sink.port, ssl_context=identity, flush_timeout=0.0) as (_, logger):
             logger.info("secret")
             with trio.fail_after(30):

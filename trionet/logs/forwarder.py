@@ -14,9 +14,9 @@ import trio
 from trio_util import AsyncBool
 
 from trionet._backoff import FIRST_RETRY, Backoff
-from trionet._connect import CONNECT_TIMEOUT, connect
+from trionet._connect import CONNECT_TIMEOUT, connector
 from trionet._tasks import open_background_tasks
-from trionet._tls import TLSConfig, TLSIdentity
+from trionet._tls import TLSConfig
 from trionet._transport import Transport, format_address
 from trionet.logs._backlog import Backlog
 from trionet.wire.logs import MAX_SENT_SIZE, MIN_SENT_SIZE, LogMessage, encode_log_message, greet
@@ -212,9 +212,8 @@ async def open_log_forwarder(
         raise ValueError(f"max_backlog must be at least 1, not {max_backlog}")
     if max_record_size < MIN_SENT_SIZE:
         raise ValueError(f"max_record_size must be at least {MIN_SENT_SIZE}, not {max_record_size}")
-    context = ssl_context.client_context() if isinstance(ssl_context, TLSIdentity) else ssl_context
     link = Link(
-        lambda: connect(host, port, ssl_context=context, connect_timeout=connect_timeout),
+        connector(host, port, ssl_context=ssl_context, connect_timeout=connect_timeout),
         format_address((host, port)),
         source=source,
         max_backlog=max_backlog,

@@ -12,7 +12,7 @@ import trio
 from trio_util import AsyncBool
 
 from trionet._tasks import open_background_tasks
-from trionet._tls import TLSConfig, TLSIdentity
+from trionet._tls import TLSConfig, client_context
 from trionet._transport import format_address
 from trionet.rpc.client import RpcClient, open_rpc_client
 from trionet.wire.errors import ConnectionLost, TrionetError
@@ -87,7 +87,7 @@ async def open_best_effort_rpc_client(
     Outages, failed attempts and their reasons go to the log of ``trionet.rpc``, once per outage. Nothing
     is raised here, whatever the server does.
     """
-    context = ssl_context.client_context() if isinstance(ssl_context, TLSIdentity) else ssl_context
+    context = client_context(ssl_context)
     best_effort = BestEffortRpcClient()
     keeper = _Keeper(
         best_effort,

@@ -13,9 +13,9 @@ from outcome import Error, Value
 from trio_util import AsyncBool
 
 from trionet._backoff import FIRST_RETRY, MAX_RETRY, Backoff
-from trionet._connect import CONNECT_TIMEOUT, connect
+from trionet._connect import CONNECT_TIMEOUT, connector
 from trionet._feeds import FeedReader
-from trionet._tls import TLSConfig, TLSIdentity
+from trionet._tls import TLSConfig
 from trionet._transport import Transport, format_address
 from trionet.wire.feeds import FeedClient, PyonVersion
 from trionet.wire.rpc import MAX_MESSAGE_SIZE
@@ -257,9 +257,8 @@ async def open_subscription(
 
     With `reconnect`, these are reasons to connect again, and go to the log, once per outage.
     """
-    context = ssl_context.client_context() if isinstance(ssl_context, TLSIdentity) else ssl_context
     subscription = Subscription(
-        lambda: connect(host, port, ssl_context=context, connect_timeout=connect_timeout),
+        connector(host, port, ssl_context=ssl_context, connect_timeout=connect_timeout),
         peer=format_address((host, port)),
         name=name,
         build=build,
