@@ -119,7 +119,8 @@ async def serve_log_sink(
     the forwarder have local records only, if that can be:
     ``handler.addFilter(lambda record: not hasattr(record, "source"))``.
 
-    Cancellation: connections are closed; records that were received but not handed on yet are lost.
+    Cancellation: connections are closed; records that were received but not handed on yet are lost. So it is
+    with ``aclose``, whatever its grace: a connection on which records may come at any time is never idle.
     """
     service = Service(emit, max_record_size, handshake_timeout)
     handle = LogSink(await open_listeners(host, port, ssl_context, listeners), service)

@@ -113,8 +113,9 @@ async def serve_publisher(
         port: TCP port; 0 for a free one, see ``addresses``.
         max_backlog: Bytes of changes that may wait for a subscriber that does not keep up. Then they are
             forgotten, and when it has taken what is on its way it gets the whole structure again, which
-            every subscriber, of sipyco too, takes for the present state. The changes are kept once for all
-            subscribers, so this is the limit for all of them together.
+            every subscriber, of sipyco too, takes for the present state. So it is with all of them after a
+            burst of more than this between two checkpoints. The changes are kept once for all subscribers,
+            so this is the limit for all of them together.
         pyon_version: 1 for subscribers of sipyco before 1.10, and of ARTIQ before that. There is no
             negotiation: with the wrong version they misread most of what is not plain JSON.
         handshake_timeout: Seconds a client may take to say what it wants, and before that for TLS.
