@@ -219,3 +219,13 @@ async def test_a_structure_of_the_users_own_that_raises() -> None:
         async with subscribed(script.connect, build=Queue):
             only_link(script).down.put(line("insert", path=[], i=0, x=1))
             await trio.sleep_forever()
+
+
+@pytest.mark.parametrize("name", ["build", "on_mod"])
+async def test_functions_that_would_have_to_be_awaited(name: str) -> None:
+    async def later(_: Any) -> None: ...
+
+    options: dict[str, Any] = {name: later}
+    with pytest.raises(TypeError, match="not async"):
+        async with trionet.open_subscription("127.0.0.1", 1, "it", **options):
+            pass

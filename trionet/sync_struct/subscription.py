@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -58,6 +59,9 @@ class Subscription:
         answer_timeout: float,
         max_message_size: int,
     ) -> None:
+        for function in (build, on_mod):
+            if inspect.iscoroutinefunction(function):
+                raise TypeError("build and on_mod must be ordinary functions, not async ones")
         self.peer = peer
         self.name = name
         self._build = build
@@ -247,6 +251,7 @@ async def open_subscription(
 
     Raises:
         ValueError: for a `name` that no line can carry, or delays that make no sense.
+        TypeError: for an async `build` or `on_mod`.
         Exception: what `build` and `on_mod` raise, in the block and after it has been cancelled for that.
 
     Without `reconnect` also, here and from what waits for mods or values later:
