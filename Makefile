@@ -19,7 +19,7 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 	$(BIN)/coverage combine --quiet
 	@rm -f .coverage.*  # of processes that were killed while they wrote it
 	$(BIN)/coverage report
