@@ -27,7 +27,11 @@ def descriptors() -> set[str]:
 
 def children() -> set[str]:
     """Children of this process, those that have ended unnoticed included, where the system tells."""
-    return {pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()}
+    found: set[str] = set()
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            found.update(path.read_text().split())
+    return found
 
 
 @pytest.fixture
