@@ -36,7 +36,7 @@ from trionet._tls import TLSConfig
 from trionet._transport import Transport, format_address
 from trionet.wire.broadcast import BANNER
 from trionet.wire.feeds import FeedClient, PyonVersion, check_pyon_version, encode_line
-from trionet.wire.rpc import MAX_MESSAGE_SIZE
+from trionet.wire.lines import MAX_MESSAGE_SIZE
 
 logger = logging.getLogger("trionet.broadcast")
 
@@ -291,7 +291,7 @@ class BroadcastReceiver:
 
     def __init__(
         self,
-        connector: Callable[[], Awaitable[Transport]],
+        connect: Callable[[], Awaitable[Transport]],
         *,
         peer: str,
         channel: str,
@@ -302,7 +302,7 @@ class BroadcastReceiver:
         self.peer = peer
         self.channel = channel
         self._reader = FeedReader[tuple[Any]](
-            connector,
+            connect,
             lambda: FeedClient(BANNER, max_message_size, pyon_version),
             _take_value,
             name=channel,

@@ -19,7 +19,7 @@ import trionet
 from tests.network.test_rpc_faults import listen, receive_all, reset, send_ignoring_errors
 from tests.wire.values import identical
 from trionet import Broadcaster, ConnectionLost, Notifier, RemoteProtocolError, pyon
-from trionet.wire.rpc import MAX_MESSAGE_SIZE
+from trionet.wire.lines import MAX_MESSAGE_SIZE
 
 SUBSCRIBE = b"ARTIQ sync_struct\nit\n"
 LISTEN = b"ARTIQ broadcast\nit\n"

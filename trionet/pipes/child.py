@@ -12,8 +12,7 @@ from typing import Final, Self
 from trionet.pipes._address import take_descriptors
 from trionet.pipes._lines import PipeLines
 from trionet.wire.errors import CallInfo, ConnectionLost, RemoteProtocolError
-from trionet.wire.lines import LineBuffer, LineTooLong
-from trionet.wire.rpc import MAX_MESSAGE_SIZE
+from trionet.wire.lines import MAX_MESSAGE_SIZE, LineBuffer, LineTooLong
 
 _PARENT: Final = "parent process"
 _PARENT_ENDED: Final = "the parent has closed the pipe, or is gone"

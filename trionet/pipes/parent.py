@@ -15,7 +15,7 @@ from trionet._tasks import open_background_tasks
 from trionet.pipes._address import format_address, require_posix
 from trionet.pipes._lines import PipeLines
 from trionet.wire.errors import TrionetError
-from trionet.wire.rpc import MAX_MESSAGE_SIZE
+from trionet.wire.lines import MAX_MESSAGE_SIZE
 
 #: Seconds that a child may take by default to notice the end and to finish: enough for a Python program that
 #: has a device to switch off.

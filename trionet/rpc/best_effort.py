@@ -16,7 +16,8 @@ from trionet._tls import TLSConfig, client_context
 from trionet._transport import format_address
 from trionet.rpc.client import RpcClient, open_rpc_client
 from trionet.wire.errors import ConnectionLost, TrionetError
-from trionet.wire.rpc import MAX_MESSAGE_SIZE, AutoTarget
+from trionet.wire.lines import MAX_MESSAGE_SIZE
+from trionet.wire.rpc import AutoTarget
 
 logger = logging.getLogger("trionet.rpc")
 

@@ -24,15 +24,9 @@ from trionet.wire.errors import (
     RemoteProtocolError,
     TrionetError,
 )
+from trionet.wire.lines import MAX_MESSAGE_SIZE
 from trionet.wire.packed_exceptions import rebuild
-from trionet.wire.rpc import (
-    AUTO,
-    MAX_MESSAGE_SIZE,
-    AutoTarget,
-    ClientConnection,
-    MethodsReceived,
-    State,
-)
+from trionet.wire.rpc import AUTO, AutoTarget, ClientConnection, MethodsReceived, State
 from trionet.wire.rpc_messages import Greeting
 
 #: Seconds that a server may take by default for each of the two steps of the handshake.

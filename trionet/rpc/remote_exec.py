@@ -28,7 +28,7 @@ from trionet._tls import TLSConfig
 from trionet.rpc._session import SyncMethods, per_connection
 from trionet.rpc.client import HANDSHAKE_TIMEOUT, MAX_PENDING_CALLS, RpcClient, open_rpc_client
 from trionet.rpc.server import RpcServer, serve_rpc
-from trionet.wire.rpc import MAX_MESSAGE_SIZE
+from trionet.wire.lines import MAX_MESSAGE_SIZE
 
 # Added to the name of a target for the one that executes code beside it.
 _SUFFIX: Final = "_rexec"

@@ -21,7 +21,7 @@ from trionet._server import (
 from trionet._tls import TLSConfig
 from trionet._transport import open_transport
 from trionet.rpc._session import Service, SyncMethods
-from trionet.wire.rpc import MAX_MESSAGE_SIZE
+from trionet.wire.lines import MAX_MESSAGE_SIZE
 
 logger = logging.getLogger("trionet.rpc")
 

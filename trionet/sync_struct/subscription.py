@@ -19,7 +19,7 @@ from trionet._feeds import FeedReader
 from trionet._tls import TLSConfig
 from trionet._transport import Transport, format_address
 from trionet.wire.feeds import FeedClient, PyonVersion
-from trionet.wire.rpc import MAX_MESSAGE_SIZE
+from trionet.wire.lines import MAX_MESSAGE_SIZE
 from trionet.wire.sync_struct import Mod, SubscriberConnection, apply_mod, cannot_apply
 
 logger = logging.getLogger("trionet.sync_struct")
@@ -48,7 +48,7 @@ class Subscription:
 
     def __init__(
         self,
-        connector: Callable[[], Awaitable[Transport]],
+        connect: Callable[[], Awaitable[Transport]],
         *,
         peer: str,
         name: str,
@@ -69,7 +69,7 @@ class Subscription:
         self._value: Any = None
         self._waiting: dict[trio.lowlevel.Task, Callable[[Any], object]] = {}
         self._reader = FeedReader[Mod](
-            connector,
+            connect,
             lambda: SubscriberConnection(max_message_size, pyon_version),
             self._take,
             name=name,

@@ -41,11 +41,10 @@ class State(Enum):
     CLOSED = auto()
 
 
-#: What a line that comes in leads to, per state. A server that feeds ignores what its client says.
+#: What a line of the client leads to, per state of the server. One that feeds ignores what its client says.
 RECEIVING: Final[Mapping[State, State]] = {
     State.WAIT_BANNER: State.WAIT_NAME,
     State.WAIT_NAME: State.FEEDING,
-    State.FEEDING: State.FEEDING,
 }
 
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+#: The longest line either side accepts by default, in bytes: as much as upstream's asyncio client takes.
+MAX_MESSAGE_SIZE: Final = 100 * 2**20
+
 # Smaller pieces are copied together instead of being kept as objects of their own.
 _SMALL_PIECE: Final = 4096
 

@@ -30,7 +30,7 @@ from enum import Enum, auto
 from typing import Any, Final
 
 from trionet.wire.errors import IncompatibleServer, LocalProtocolError, RemoteProtocolError
-from trionet.wire.lines import LineBuffer, LineTooLong
+from trionet.wire.lines import MAX_MESSAGE_SIZE, LineBuffer, LineTooLong
 from trionet.wire.packed_exceptions import PackedException
 from trionet.wire.rpc_messages import (
     BANNER,
@@ -45,9 +45,6 @@ from trionet.wire.rpc_messages import (
     decode_greeting,
     encode_greeting,
 )
-
-#: The longest line either side accepts by default, in bytes: as much as upstream's asyncio client takes.
-MAX_MESSAGE_SIZE: Final = 100 * 2**20
 
 
 class AutoTarget(Enum):

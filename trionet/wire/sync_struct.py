@@ -1,16 +1,6 @@
 """sync_struct: a structure of dicts and lists that is published, as its changes.
 
-A *mod* is a dict, on the wire and in the API:
-
-    action      keys                   what it does to `t`, the thing at `path`
-    init        struct                 replaces everything; there is no path
-    append      path, x                t.append(x)
-    insert      path, i, x             t.insert(i, x)
-    pop         path, i                t.pop(i); for a dict, `i` is the key
-    setitem     path, key, value       t[key] = value
-    delitem     path, key              del t[key]
-
-`path` is the list of keys from the root. The first line of a feed is an `init`; it can come again at any
+A change is a *mod*: see `apply_mod`. The first line of a feed is an `init`; it can come again at any
 time. Keys that are not known are ignored; other actions, and other paths than there are, end the connection.
 
 Protocol facts: recorded from sipyco 1.10 (tests/data/transcripts/sync_struct_*.json).
@@ -26,7 +16,7 @@ from trionet.wire.feeds import FeedClient, PyonVersion, encode_line
 
 BANNER: Final = b"ARTIQ sync_struct"
 
-#: A change to a published structure, see the module's docstring.
+#: A change to a published structure, see `apply_mod`.
 Mod = dict[str, Any]
 
 #: The keys that each action must have, behind `action` and in this order.
@@ -58,7 +48,17 @@ def encode_mod(mod: Mod, pyon_version: PyonVersion) -> bytes:
 
 
 def apply_mod(target: Any, mod: Mod) -> Any:
-    """Change a structure as a mod says. `init` is none of these: it makes a new structure.
+    """Change a structure as a mod says: a dict, on the wire and here, with ``action`` and these keys::
+
+        action      keys                   what it does to `t`, the thing at `path`
+        init        struct                 replaces everything; there is no path
+        append      path, x                t.append(x)
+        insert      path, i, x             t.insert(i, x)
+        pop         path, i                t.pop(i); for a dict, `i` is the key
+        setitem     path, key, value       t[key] = value
+        delitem     path, key              del t[key]
+
+    ``path`` is the list of keys from the root. `init` makes a new structure, and cannot be applied.
 
     Args:
         target: The root of the structure: of dicts and lists, or anything with the methods that are needed.
