@@ -302,7 +302,7 @@ class FeedReader(Generic[Item]):
         Raises:
             trio.BusyResourceError: if somebody else does so.
         """
-        if self._taken_over and self.error is None:
+        if self._taken_over:
             raise trio.BusyResourceError(f"somebody else is taking the items of {self._name!r}")
         self._taken_over = True
 

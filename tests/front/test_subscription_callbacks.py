@@ -229,3 +229,28 @@ async def test_functions_that_would_have_to_be_awaited(name: str) -> None:
     with pytest.raises(TypeError, match="not async"):
         async with trionet.open_subscription("127.0.0.1", 1, "it", **options):
             pass
+
+
+@pytest.mark.parametrize("loop", [False, True])
+@pytest.mark.parametrize("reconnect", [False, True])
+async def test_a_protocol_error_of_a_callback_is_not_taken_for_one_of_the_publisher(
+    reconnect: bool, loop: bool
+) -> None:
+    """A callback may use another connection, and that may fail."""
+    script = Script(init({}))
+    mine = trionet.RemoteProtocolError("mine")
+
+    def fail(mod: trionet.Mod) -> None:
+        if mod["action"] != "init":
+            raise mine
+
+    backoff = Backoff() if reconnect else None
+    with pytest.raises(trionet.RemoteProtocolError) as caught:
+        async with subscribed(script.connect, on_mod=fail, backoff=backoff) as subscription:
+            mods = aiter(subscription) if loop else None
+            only_link(script).down.put(set_a(1))
+            if mods is not None:
+                await anext(mods)
+            await trio.sleep_forever()
+    assert caught.value is mine
+    assert len(script.attempts) == 1
