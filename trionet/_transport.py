@@ -23,17 +23,11 @@ from typing import Final
 
 import trio
 
+from trionet._linger import Linger
+
 # How much one receive asks for: enough for many requests; more when the last one came full.
 _SMALL_READ: Final = 64 * 1024
 _LARGE_READ: Final = 1024 * 1024
-
-# Scheduling rounds to linger; one takes about 2 µs when nothing else is to be done. Peers that both linger
-# find each other's data after 3 rounds. So many are needed to get there: to outlast a peer that must be
-# woken once more (50 µs) and then answers.
-_LINGER_ROUNDS: Final = 50
-# After a lingering in vain, the number of receives that go without; it doubles each time, up to the second.
-_SHORTEST_PAUSE: Final = 8
-_LONGEST_PAUSE: Final = 256
 
 # Seconds that closing a TLS connection may take to say so to the peer.
 _CLOSE_TIMEOUT: Final = 1.0
@@ -109,30 +103,15 @@ class SocketTransport(Transport):
         self._socket = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.fileno())
         self._socket.setblocking(False)  # it is; but not to Python if socket.setdefaulttimeout() was called
         self._read_size = _SMALL_READ
-        self._pause = _SHORTEST_PAUSE
-        self._receives_until_linger = 0
+        self._linger = Linger()
 
     async def receive(self) -> bytes:
-        data = await self._linger()
+        data = await self._linger.look(self._receive_nowait)
         while data is None:
             await trio.lowlevel.wait_readable(self._socket)
             data = self._receive_nowait()
         self._read_size = _LARGE_READ if len(data) == self._read_size else _SMALL_READ
         return data
-
-    async def _linger(self) -> bytes | None:
-        if self._receives_until_linger:
-            self._receives_until_linger -= 1
-            return None
-        for _ in range(_LINGER_ROUNDS):
-            await trio.lowlevel.checkpoint()
-            data = self._receive_nowait()
-            if data is not None:
-                self._pause = _SHORTEST_PAUSE
-                return data
-        self._receives_until_linger = self._pause
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
-        return None
 
     def _receive_nowait(self) -> bytes | None:
         try:

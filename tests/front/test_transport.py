@@ -133,31 +133,6 @@ async def test_receiving_cancelled_takes_nothing(open_pair: OpenPair) -> None:
             assert await one.receive() == b"x"
 
 
-async def test_lingering_is_given_up_when_in_vain_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with sockets() as (one, other):
-        assert isinstance(one, SocketTransport)
-        lingered = []
-        original = one._linger
-
-        async def linger() -> bytes | None:
-            data = await original()
-            lingered.append(data is not None)
-            return data
-
-        monkeypatch.setattr(one, "_linger", linger)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(one.receive)
-            await trio.testing.wait_all_tasks_blocked()
-            await other.send(b"late")
-        assert one._receives_until_linger == _transport._SHORTEST_PAUSE
-        assert one._pause == 2 * _transport._SHORTEST_PAUSE
-        for _ in range(_transport._SHORTEST_PAUSE + 2):
-            await other.send(b"there already")
-            await one.receive()
-        assert lingered == [False] * (1 + _transport._SHORTEST_PAUSE) + [True, True]
-        assert one._pause == _transport._SHORTEST_PAUSE
-
-
 async def test_a_default_timeout_of_the_process_does_not_block() -> None:
     socket.setdefaulttimeout(30)
     try:
