@@ -2,7 +2,7 @@
 
     trionet_compat      the upstream names, for blocking scripts and asyncio programs
         |
-    trionet.rpc .sync_struct .broadcast .logs .pipes
+    trionet.rpc .sync_struct .broadcast .logs .pipes .rig
                         front ends: servers and clients as tasks in your nursery
         |
     _feeds              both ends of feeds: sync_struct and broadcast
@@ -34,6 +34,20 @@ from trionet.logs.sink import LogSink, LogSinkStatistics, serve_log_sink
 from trionet.pipes.child import BlockingParentPipe, ParentPipe, open_parent_pipe
 from trionet.pipes.parent import ChildDied, PipedProcess, open_piped_process
 from trionet.pyon import PyonDecodeError
+from trionet.rig._endpoint import RigStatistics
+from trionet.rig._peer import EchoTimeout
+from trionet.rig.alyx import AlyxClient, AlyxToken
+from trionet.rig.communicator import RigCommunicator, SendOptions
+from trionet.rig.events import EventsLost, RigEvent, RigEvents
+from trionet.rig.opening import open_rig_communicator, open_rig_listener
+from trionet.rig.services import (
+    NotAsked,
+    ResponseTimeout,
+    RigServices,
+    ServicesError,
+    open_rig_services,
+)
+from trionet.rig.uri import validate_uri
 from trionet.rpc._session import per_connection
 from trionet.rpc.best_effort import BestEffortRpcClient, open_best_effort_rpc_client
 from trionet.rpc.client import RpcClient, RpcProxy, open_rpc_client, wrap_rpc_stream
@@ -71,12 +85,16 @@ from trionet.wire.errors import (
     TrionetError,
 )
 from trionet.wire.logs import TRACE
+from trionet.wire.rig_messages import ExpMessage, ExpStatus
+from trionet.wire.rig_uri import RigURI
 from trionet.wire.rpc import AUTO, AutoTarget
 from trionet.wire.sync_struct import Mod, apply_mod
 
 __all__ = [
     "AUTO",
     "TRACE",
+    "AlyxClient",
+    "AlyxToken",
     "AutoTarget",
     "BestEffortRpcClient",
     "BlockingParentPipe",
@@ -87,6 +105,10 @@ __all__ = [
     "CallInfo",
     "ChildDied",
     "ConnectionLost",
+    "EchoTimeout",
+    "EventsLost",
+    "ExpMessage",
+    "ExpStatus",
     "FireAndForget",
     "FireAndForgetStatistics",
     "GlobalRpc",
@@ -98,6 +120,7 @@ __all__ = [
     "LogSinkStatistics",
     "MethodDescription",
     "Mod",
+    "NotAsked",
     "Notifier",
     "NotifierNode",
     "ParentPipe",
@@ -109,11 +132,20 @@ __all__ = [
     "RemoteError",
     "RemoteExec",
     "RemoteProtocolError",
+    "ResponseTimeout",
+    "RigCommunicator",
+    "RigEvent",
+    "RigEvents",
+    "RigServices",
+    "RigStatistics",
+    "RigURI",
     "RpcClient",
     "RpcProxy",
     "RpcServer",
     "RpcServerStatistics",
+    "SendOptions",
     "ServerHandle",
+    "ServicesError",
     "SubscriberStatistics",
     "Subscription",
     "TLSIdentity",
@@ -130,6 +162,9 @@ __all__ = [
     "open_parent_pipe",
     "open_piped_process",
     "open_remote_exec",
+    "open_rig_communicator",
+    "open_rig_listener",
+    "open_rig_services",
     "open_rpc_client",
     "open_subscription",
     "per_connection",
@@ -140,5 +175,6 @@ __all__ = [
     "serve_remote_exec",
     "serve_rpc",
     "update_from_dict",
+    "validate_uri",
     "wrap_rpc_stream",
 ]

@@ -229,6 +229,10 @@ class StreamExchange(Exchange):
         super().__init__(dedup_window)
         self._stream = JsonStream(max_message_size)
 
+    def begin_stream(self) -> None:
+        """What comes from now on is from a new connection: the rest of the former one will not come."""
+        self._stream = JsonStream(self._stream.max_length)
+
     @property
     def incomplete(self) -> bool:
         """Whether a message has begun that has not ended."""

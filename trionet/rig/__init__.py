@@ -1,0 +1,1 @@
+"""Rigs that exchange experiment messages, wire compatible with iblutil's: one, or many at once."""

@@ -1,0 +1,132 @@
+"""Sending to one peer: one message at a time, each until its echo has come."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Final
+
+import trio
+
+from trionet._server import Address
+from trionet._transport import format_address
+from trionet.wire.errors import CallInfo, TrionetError
+from trionet.wire.rig import Exchange
+
+#: Seconds to wait for an echo by default, as upstream.
+ECHO_TIMEOUT: Final = 1.0
+
+
+class EchoTimeout(TrionetError, TimeoutError):
+    """The echo of a message did not come in time. Whether the rig has got the message is unknown."""
+
+
+class Peer(ABC):
+    """The other side of an exchange, as those see it who send.
+
+    Attributes:
+        address: Host and port.
+        exchange: What has been said.
+        gone: Whether it can never be reached again.
+    """
+
+    def __init__(self, address: Address, exchange: Exchange, rig: str) -> None:
+        self.address = address
+        self.exchange = exchange
+        self.gone = False
+        self._rig = rig
+        self._turn = trio.Lock()
+        self._outcome: trio.Event | None = None
+        self._failure: BaseException | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a message is under way, or waits for its turn."""
+        return self._turn.locked()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a message can be sent at once."""
+        return True
+
+    @abstractmethod
+    def check_size(self, data: bytes) -> None:
+        """Raise LocalProtocolError if a message is too long to be sent."""
+
+    @abstractmethod
+    async def transmit(self, data: bytes) -> None:
+        """Send a message. OSError or trio's errors of streams if it cannot be."""
+
+    async def send(self, data: bytes) -> None:
+        """Send a message without waiting for its echo."""
+        self.check_size(data)
+        self.exchange.send_unconfirmed(data, trio.current_time())
+        await self.transmit(data)
+
+    async def send_confirmed(
+        self,
+        data: bytes,
+        echo_timeout: float,
+        attempts: int,
+        begun: trio.Event | None = None,
+    ) -> None:
+        """Send a message and wait for its echo, after those that others are sending to this peer.
+
+        Args:
+            data: The message.
+            echo_timeout: Seconds to wait for the echo, for each attempt.
+            attempts: How often to send it.
+            begun: Set when it has been sent, or has to wait for something before.
+
+        Raises:
+            EchoTimeout: if no echo has come.
+            OSError: if the system says that it cannot have arrived.
+        """
+        self.check_size(data)
+        begun = begun if begun is not None else trio.Event()
+        if self.busy or not self.ready:
+            begun.set()
+        async with self._turn:
+            self.exchange.send(data, trio.current_time())
+            try:
+                for left in reversed(range(attempts)):
+                    if await self._attempt(data, echo_timeout, left, begun):
+                        return
+            finally:
+                self.exchange.give_up()
+                self._outcome = None
+        times = f", sent {attempts} times," if attempts > 1 else ""
+        raise EchoTimeout(
+            f"the message was not confirmed{times} within {echo_timeout} s",
+            CallInfo(format_address(self.address), self._rig, elapsed=echo_timeout * attempts),
+        )
+
+    async def _attempt(self, data: bytes, echo_timeout: float, left: int, begun: trio.Event) -> bool:
+        """Send it and wait; whether it was confirmed."""
+        self._failure = None
+        self._outcome = trio.Event()
+        with trio.move_on_after(echo_timeout):
+            try:
+                await self.transmit(data)
+                begun.set()
+                await self._outcome.wait()
+                if self._failure is not None:
+                    raise self._failure
+                return True
+            except (OSError, trio.BrokenResourceError):
+                if not left or self.gone:
+                    raise
+                await trio.sleep_forever()  # until it is time for the next attempt
+        if left:
+            self.exchange.send_again(trio.current_time())
+        return False
+
+    def confirmed(self) -> None:
+        """The echo has come."""
+        if self._outcome is not None:
+            self._outcome.set()
+
+    def failed(self, error: BaseException) -> None:
+        """The message that is under way has not arrived; others are not concerned."""
+        if self._outcome is not None and not self._outcome.is_set():
+            self._failure = error
+            self._outcome.set()

@@ -1,0 +1,253 @@
+"""Experiment messages in datagrams."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import logging
+import socket
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Final
+
+import trio
+
+from trionet._linger import Linger
+from trionet._server import Address
+from trionet._transport import format_address
+from trionet.rig._endpoint import Endpoint
+from trionet.rig._peer import Peer
+from trionet.rig.uri import resolve
+from trionet.wire.errors import LocalProtocolError
+from trionet.wire.rig import MAX_DATAGRAM, Exchange, Incoming
+from trionet.wire.rig_uri import RigURI
+
+logger = logging.getLogger("trionet.rig")
+
+# What one receive takes at most: more than any datagram has.
+_RECEIVE_SIZE: Final = 65_536
+
+# Peers that a socket keeps in mind. Beyond, those are forgotten that have been silent for longest.
+_MOST_PEERS: Final = 1024
+
+# Errors of receiving in a row after which a pause is made: something is wrong with the network here.
+_MANY_ERRORS: Final = 10
+_PAUSE: Final = 0.1
+
+
+class DatagramSocket:
+    """A UDP socket, with a short way past trio's scheduling if it is one of the operating system's."""
+
+    def __init__(self, sock: trio.socket.SocketType) -> None:
+        self._trio_socket = sock
+        self._socket: socket.socket | None = None
+        if sock.fileno() >= 0:
+            self._socket = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.fileno())
+            self._socket.setblocking(False)
+        self._linger = Linger()
+
+    async def receive(self) -> tuple[bytes, Any]:
+        """Wait for a datagram; it, and where it is from. OSError if the system reports one."""
+        if self._socket is None:
+            return await self._trio_socket.recvfrom(_RECEIVE_SIZE)
+        received = await self._linger.look(self._receive_nowait)
+        while received is None:
+            await trio.lowlevel.wait_readable(self._socket)
+            received = self._receive_nowait()
+        return received
+
+    def _receive_nowait(self) -> tuple[bytes, Any] | None:
+        try:
+            return self._open_socket().recvfrom(_RECEIVE_SIZE)
+        except BlockingIOError:
+            return None
+
+    async def send(self, data: bytes, destination: Any = None) -> None:
+        """Send a datagram, to an address or to where the socket is connected. Not always a checkpoint."""
+        if self._socket is None:
+            if destination is None:
+                await self._trio_socket.send(data)
+            else:
+                await self._trio_socket.sendto(data, destination)
+            return
+        while True:
+            sock = self._open_socket()
+            try:
+                if destination is None:
+                    sock.send(data)
+                else:
+                    sock.sendto(data, destination)
+                return
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(sock)
+
+    def _open_socket(self) -> socket.socket:
+        if self._socket is None or self._socket.fileno() < 0:
+            raise trio.ClosedResourceError("the communicator is closed")
+        return self._socket
+
+    def getsockname(self) -> Address:
+        """Host and port of this side."""
+        name = self._trio_socket.getsockname()
+        return str(name[0]), int(name[1])
+
+    def close(self) -> None:
+        """Close it, and wake who waits for it."""
+        if self._socket is not None:
+            self._socket.detach()
+        self._trio_socket.close()
+
+
+class UdpPeer(Peer):
+    """A peer that datagrams are sent to."""
+
+    def __init__(
+        self, socket: DatagramSocket, address: Address, exchange: Exchange, rig: str, connected: bool
+    ) -> None:
+        super().__init__(address, exchange, rig)
+        self._socket = socket
+        self._destination = None if connected else address
+
+    def check_size(self, data: bytes) -> None:
+        if len(data) > MAX_DATAGRAM:
+            raise LocalProtocolError(
+                f"a message of {len(data)} bytes does not fit into a datagram: {MAX_DATAGRAM} at most"
+            )
+
+    async def transmit(self, data: bytes) -> None:
+        try:
+            await self._socket.send(data, self._destination)
+        except ConnectionError:
+            # The system reports here that an earlier one was refused, and has not sent this one.
+            await self._socket.send(data, self._destination)
+
+
+class UdpEndpoint(Endpoint):
+    """One UDP socket, connected to one peer or open to all."""
+
+    def __init__(
+        self,
+        sock: trio.socket.SocketType,
+        remote: Address | None,
+        rig: str,
+        dedup_window: float,
+        deliver: Callable[[Incoming, Address], None],
+    ) -> None:
+        super().__init__(rig, dedup_window, deliver)
+        self._socket = DatagramSocket(sock)
+        self._family = sock.family
+        self._peers: OrderedDict[Address, UdpPeer] = OrderedDict()
+        # Without a window, nothing is kept of those that were never sent anything.
+        self._strangers = Exchange()
+        self._remote = self._add_peer(remote, connected=True) if remote is not None else None
+        self._address = self._socket.getsockname()
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        return (self._address,)
+
+    async def run(self, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
+        errors = 0
+        try:
+            while True:
+                try:
+                    data, source = await self._socket.receive()
+                except OSError as error:
+                    errors += 1
+                    await self._refused(error, errors)
+                else:
+                    errors = 0
+                    await self._receive(data, source)
+        finally:
+            self._close()
+
+    async def _receive(self, data: bytes, source: tuple[Any, ...]) -> None:
+        address = (str(source[0]), int(source[1]))
+        peer = self._remote if self._remote is not None else self._peers.get(address)
+        if peer is None and self.dedup_window:
+            peer = self._add_peer(address)
+        elif peer is not None:
+            self._peers.move_to_end(peer.address)
+        exchange = peer.exchange if peer is not None else self._strangers
+        received = exchange.receive(data, trio.current_time())
+        if received.echo is not None:
+            try:
+                await self._socket.send(received.echo, None if self._remote is not None else source)
+            except OSError as error:
+                self.limited_log.warning("%s: no echo to %s: %s", self.rig, format_address(address), error)
+        self.take(received, address, peer)
+
+    async def _refused(self, error: OSError, errors: int) -> None:
+        """The system reports that something which was sent has not arrived."""
+        if self._remote is not None:
+            name = format_address(self._remote.address)
+            self._remote.failed(type(error)(error.errno, f"{error.strerror} ({name})"))
+        if errors >= _MANY_ERRORS:
+            self.limited_log.warning("%s: cannot receive: %s", self.rig, error)
+            await trio.sleep(_PAUSE)
+
+    async def find_peer(self, address: Address | None) -> Peer:
+        if self._remote is not None:
+            if address not in (None, self._remote.address):
+                raise ValueError(
+                    f"{self.rig} talks to {format_address(self._remote.address)} only, not to {address}"
+                )
+            return self._remote
+        if address is None:
+            raise TypeError("a listener needs the address to send to")
+        host, port = address[:2]
+        if not _is_numeric(host):
+            host = await resolve(host, self._family)
+        peer = self._peers.get((host, port))
+        return peer if peer is not None else self._add_peer((host, port))
+
+    def _add_peer(self, address: Address, connected: bool = False) -> UdpPeer:
+        if len(self._peers) >= _MOST_PEERS:
+            idle = next((known for known, peer in self._peers.items() if not peer.busy), None)
+            if idle is not None:
+                del self._peers[idle]
+        exchange = Exchange(self.dedup_window)
+        peer = UdpPeer(self._socket, address, exchange, self.rig, connected)
+        self._peers[address] = peer
+        return peer
+
+    def _close(self) -> None:
+        self._socket.close()
+        for peer in self._peers.values():
+            peer.failed(trio.ClosedResourceError("the communicator is closed"))
+        self.limited_log.flush()
+
+
+async def open_udp_socket(uri: RigURI, *, listen: bool) -> trio.socket.SocketType:
+    """A UDP socket, bound to an address or connected to one.
+
+    Raises:
+        OSError: if it cannot be; the message names host and port.
+    """
+    family = trio.socket.AF_INET6 if ":" in uri.host else trio.socket.AF_INET
+    sock = trio.socket.socket(family, trio.socket.SOCK_DGRAM)
+    try:
+        if listen:
+            await sock.bind((uri.host, uri.port))
+        else:
+            await sock.connect((uri.host, uri.port))
+    except OSError as error:
+        sock.close()
+        what = "listen on" if listen else "send to"
+        reason = "another program listens there" if error.errno == errno.EADDRINUSE else error.strerror
+        raise type(error)(
+            error.errno, f"cannot {what} {format_address((uri.host, uri.port))}: {reason}"
+        ) from error
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _is_numeric(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
