@@ -85,6 +85,7 @@ class Peer(ABC):
         begun = begun if begun is not None else trio.Event()
         if self.busy or not self.ready:
             begun.set()
+        called = trio.current_time()
         async with self._turn:
             self.exchange.send(data, trio.current_time())
             try:
@@ -94,11 +95,9 @@ class Peer(ABC):
             finally:
                 self.exchange.give_up()
                 self._outcome = None
-        times = f", sent {attempts} times," if attempts > 1 else ""
-        raise EchoTimeout(
-            f"the message was not confirmed{times} within {echo_timeout} s",
-            CallInfo(format_address(self.address), self._rig, elapsed=echo_timeout * attempts),
-        )
+        times = f" {attempts} times" if attempts > 1 else ""
+        where = CallInfo(format_address(self.address), self._rig, elapsed=trio.current_time() - called)
+        raise EchoTimeout(f"sent{times}, but no echo came within {echo_timeout} s", where)
 
     async def _attempt(self, data: bytes, echo_timeout: float, left: int, begun: trio.Event) -> bool:
         """Send it and wait; whether it was confirmed."""
@@ -111,11 +110,12 @@ class Peer(ABC):
                 await self._outcome.wait()
                 if self._failure is not None:
                     raise self._failure
-                return True
-            except (OSError, trio.BrokenResourceError):
+            except OSError:
                 if not left or self.gone:
                     raise
                 await trio.sleep_forever()  # until it is time for the next attempt
+        if self.exchange.awaited is None:  # maybe at the last moment
+            return True
         if left:
             self.exchange.send_again(trio.current_time())
         return False

@@ -18,6 +18,7 @@ from trionet.rig._limited_log import LimitedLog
 from trionet.rig._peer import ECHO_TIMEOUT
 from trionet.rig.alyx import AlyxClient, AlyxToken, alyx_message
 from trionet.rig.events import MAX_BACKLOG, EventCallback, EventDispatcher, RigEvent, RigEvents
+from trionet.wire.errors import LocalProtocolError
 from trionet.wire.rig import Incoming
 from trionet.wire.rig_messages import (
     ERROR,
@@ -26,6 +27,7 @@ from trionet.wire.rig_messages import (
     Message,
     encode_message,
     error_message,
+    is_echoed,
     start_message,
 )
 from trionet.wire.rig_uri import RigURI
@@ -97,7 +99,8 @@ class RigCommunicator:
       echo is not mistaken for anything else when it comes late. The communicator goes on.
     - OSError if the system says that nobody is there, such as ConnectionRefusedError; `ConnectionLost` for
       TCP. With attempts left, it is tried again all the same.
-    - `LocalProtocolError` for a message that is too long; TypeError for data that JSON cannot carry.
+    - `LocalProtocolError` for a message that is too long, or that nobody echoes; TypeError for data that JSON
+      cannot carry.
     - trio.ClosedResourceError when the communicator is closed.
 
     Cancelled, a message may have arrived or not; the next one is not affected. Over TCP, one that was cut
@@ -203,11 +206,11 @@ class RigCommunicator:
         if message[-1]:
             await self.confirmed_send(message, **options)
             return None
-        wanted = options.get("address") or self._remote
+        peer = await self._endpoint.find_peer(options.get("address"))
         with self.open_events(ExpMessage.ALYX) as events:
             await self.confirmed_send(message, **options)
             async for event in events:
-                if event.address == wanted and len(event.data) == 2:
+                if event.address == peer.address and len(event.data) == 2:
                     return AlyxToken(*event.data)
         raise trio.ClosedResourceError("the communicator is closed")
 
@@ -244,6 +247,8 @@ class RigCommunicator:
         if attempts is None:
             attempts = self._settings.attempts
         _check_sending(echo_timeout, attempts)
+        if not is_echoed(data):
+            raise LocalProtocolError("no rig sends this back, because its second character is 0: use send")
         peer = await self._endpoint.find_peer(options.get("address"))
         await peer.send_confirmed(data, echo_timeout, attempts, begun)
 

@@ -133,6 +133,7 @@ class EventDispatcher:
         self._report = report
         self._max_running = max_running
         self._running = 0
+        self._reporting = 0
         self._streams: list[RigEvents] = []
         self._callbacks: list[tuple[ExpMessage, EventCallback]] = []
         self._closed = False
@@ -182,7 +183,7 @@ class EventDispatcher:
             return
         if self._running >= self._max_running:
             error = RuntimeError(f"callbacks of {self._max_running} earlier messages are still running")
-            self._nursery.start_soon(self._report, event, error)
+            self._start_report(event, error)
             return
         self._run_now(event, deque(callbacks))
 
@@ -192,7 +193,7 @@ class EventDispatcher:
             try:
                 result = callbacks.popleft()(event)
             except Exception as error:
-                self._nursery.start_soon(self._report, event, error)
+                self._start_report(event, error)
                 return
             if isinstance(result, Awaitable):
                 self._running += 1
@@ -212,6 +213,17 @@ class EventDispatcher:
             await self._report(event, error)
         finally:
             self._running -= 1
+
+    def _start_report(self, event: RigEvent, error: Exception) -> None:
+        if self._reporting < self._max_running:  # more can only be a peer that does not read them
+            self._reporting += 1
+            self._nursery.start_soon(self._run_report, event, error)
+
+    async def _run_report(self, event: RigEvent, error: Exception) -> None:
+        try:
+            await self._report(event, error)
+        finally:
+            self._reporting -= 1
 
     def close(self) -> None:
         """End all streams."""

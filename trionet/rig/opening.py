@@ -144,13 +144,15 @@ async def open_rig_listener(
     called = name if name is not None else str(uri)
     _check_server_tls(parsed, ssl_context)
 
+    if listeners is None:
+        parsed = await validate_uri(parsed, allow_port_0=True)
+
     if parsed.is_stream or listeners is not None:
-        opened = await open_listeners(parsed.host or None, parsed.port, ssl_context, listeners)
+        opened = await open_listeners(parsed.host, parsed.port, ssl_context, listeners)
 
         def make_endpoint(deliver: Deliver) -> Endpoint:
             return TcpServerEndpoint(opened, max_message_size, called, dedup_window, deliver)
     else:
-        parsed = await validate_uri(parsed, allow_port_0=True)
         sock = await open_udp_socket(parsed, listen=True)
 
         def make_endpoint(deliver: Deliver) -> Endpoint:
