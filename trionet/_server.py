@@ -43,8 +43,8 @@ async def open_listeners(
     Raises:
         OSError: if an address cannot be listened on; those opened before are closed again.
     """
+    context = server_context(ssl_context)  # before anything is open that would have to be closed again
     opened = list(listeners) if listeners is not None else await _open_tcp(host, port)
-    context = server_context(ssl_context)
     if context is None:
         return opened
     return [trio.SSLListener(listener, context) for listener in opened]

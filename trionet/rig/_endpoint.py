@@ -13,7 +13,8 @@ from trionet._server import Address
 from trionet._transport import format_address
 from trionet.rig._limited_log import LimitedLog
 from trionet.rig._peer import Peer
-from trionet.wire.rig import Confirmed, Incoming, LateEcho, Malformed, Received, Repeat
+from trionet.wire.errors import ConnectionLost
+from trionet.wire.rig import Confirmed, Incoming, LateEcho, Malformed, Ping, Received, Repeat
 
 logger = logging.getLogger("trionet.rig")
 
@@ -24,6 +25,7 @@ class RigStatistics:
 
     Attributes:
         received: Messages received, reports of errors included.
+        pings: Events without data, which are confirmed and nothing else.
         confirmed: Messages sent whose echo came in time.
         late_echoes: Echoes that nobody waited for any more, or that came once more.
         repeats: Messages that came again and were not delivered again.
@@ -31,26 +33,43 @@ class RigStatistics:
     """
 
     received: int = 0
+    pings: int = 0
     confirmed: int = 0
     late_echoes: int = 0
     repeats: int = 0
     malformed: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The communicator, as its endpoint sees it.
+
+    Attributes:
+        name: What it is called in messages.
+        dedup_window: See `Exchange`.
+        deliver: Called with each message and who has sent it, after its echo has been sent.
+        lost: Called when the only connection is gone.
+    """
+
+    name: str
+    dedup_window: float
+    deliver: Callable[[Incoming, Address], None]
+    lost: Callable[[ConnectionLost], None]
+
+
 class Endpoint(ABC):
     """Where messages come in and go out.
 
-    Args:
-        rig: Name of the communicator, for messages.
-        dedup_window: See `Exchange`.
-        deliver: Called with each message and who has sent it, after its echo has been sent.
+    Attributes:
+        owner: Whose it is.
+        closed: Whether it has been in use, and is no more.
+        limited_log: For what strangers can cause.
     """
 
-    def __init__(self, rig: str, dedup_window: float, deliver: Callable[[Incoming, Address], None]) -> None:
-        self.rig = rig
-        self.dedup_window = dedup_window
-        self.limited_log = LimitedLog(logger, rig)
-        self._deliver = deliver
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
+        self.closed = False
+        self.limited_log = LimitedLog(logger, owner.name)
         self._statistics = RigStatistics()
 
     @property
@@ -58,9 +77,16 @@ class Endpoint(ABC):
     def addresses(self) -> tuple[Address, ...]:
         """Hosts and ports of this side."""
 
-    @abstractmethod
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         """Receive until cancelled; then everything is closed, and who waits for an echo is told."""
+        try:
+            await self._run(task_status)
+        finally:
+            self.closed = True
+            self.limited_log.flush()
+
+    @abstractmethod
+    async def _run(self, task_status: trio.TaskStatus[None]) -> None: ...
 
     @abstractmethod
     async def find_peer(self, address: Address | None) -> Peer:
@@ -86,7 +112,9 @@ class Endpoint(ABC):
                     peer.confirmed()
             case Incoming() as incoming:
                 count.received += 1
-                self._deliver(incoming, address)
+                self.owner.deliver(incoming, address)
+            case Ping():
+                count.pings += 1
             case LateEcho():
                 count.late_echoes += 1
             case Repeat():
@@ -94,5 +122,5 @@ class Endpoint(ABC):
             case Malformed(reason):
                 count.malformed += 1
                 self.limited_log.warning(
-                    "%s: what %s has sent is no message: %s", self.rig, format_address(address), reason
+                    "%s: what %s has sent is no message: %s", self.owner.name, format_address(address), reason
                 )

@@ -1,4 +1,4 @@
-"""Warnings about what strangers can cause as often as they like."""
+"""Log records about what strangers can cause as often as they like."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Final
 
 import trio
 
-# Warnings in full before they are counted only, and seconds between the counts.
+# Records in full before they are counted only, and seconds between the counts.
 _IN_FULL: Final = 5
 _INTERVAL: Final = 60.0
 
 
 class LimitedLog:
-    """Logs the first few warnings, then how many more there were, at most once a minute.
+    """Logs the first few records, then how many more there were, at most once a minute.
 
     Args:
         logger: Where to.
-        subject: Whom the warnings are about, for the counts.
+        subject: Whom the records are about, for the counts.
     """
 
     def __init__(self, logger: logging.Logger, subject: str) -> None:
@@ -29,7 +29,16 @@ class LimitedLog:
         self._left_out = 0
 
     def warning(self, message: str, *args: object) -> None:
-        """Log it or count it."""
+        """Log a warning or count it."""
+        self._log(logging.WARNING, message, args, None)
+
+    def error(self, message: str, *args: object, exc_info: BaseException) -> None:
+        """Log an error with its traceback, or count it."""
+        self._log(logging.ERROR, message, args, exc_info)
+
+    def _log(
+        self, level: int, message: str, args: tuple[object, ...], exc_info: BaseException | None
+    ) -> None:
         now = trio.current_time()
         if now - self._begun >= _INTERVAL:
             self.flush()
@@ -37,12 +46,12 @@ class LimitedLog:
             self._in_full = 0
         if self._in_full < _IN_FULL:
             self._in_full += 1
-            self._logger.warning(message, *args)
+            self._logger.log(level, message, *args, exc_info=exc_info)
         else:
             self._left_out += 1
 
     def flush(self) -> None:
         """Log how many were left out, if any were."""
         if self._left_out:
-            self._logger.warning("%s: %d more warnings like these", self._subject, self._left_out)
+            self._logger.warning("%s: %d more messages like these", self._subject, self._left_out)
             self._left_out = 0

@@ -36,7 +36,7 @@ class Peer(ABC):
         self._rig = rig
         self._turn = trio.Lock()
         self._outcome: trio.Event | None = None
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
 
     @property
     def busy(self) -> bool:
@@ -52,22 +52,23 @@ class Peer(ABC):
     def check_size(self, data: bytes) -> None:
         """Raise LocalProtocolError if a message is too long to be sent."""
 
+    async def prepare(self) -> None:
+        """Make sure that a message can be sent. OSError if it cannot."""
+        return  # here it can
+
     @abstractmethod
     async def transmit(self, data: bytes) -> None:
-        """Send a message. OSError or trio's errors of streams if it cannot be."""
+        """Send a message. OSError if it cannot be."""
 
     async def send(self, data: bytes) -> None:
         """Send a message without waiting for its echo."""
         self.check_size(data)
+        await self.prepare()
         self.exchange.send_unconfirmed(data, trio.current_time())
         await self.transmit(data)
 
     async def send_confirmed(
-        self,
-        data: bytes,
-        echo_timeout: float,
-        attempts: int,
-        begun: trio.Event | None = None,
+        self, data: bytes, echo_timeout: float, attempts: int, begun: trio.Event | None = None
     ) -> None:
         """Send a message and wait for its echo, after those that others are sending to this peer.
 
@@ -86,46 +87,54 @@ class Peer(ABC):
         if self.busy or not self.ready:
             begun.set()
         called = trio.current_time()
-        async with self._turn:
-            self.exchange.send(data, trio.current_time())
-            try:
-                for left in reversed(range(attempts)):
-                    if await self._attempt(data, echo_timeout, left, begun):
-                        return
-            finally:
-                self.exchange.give_up()
-                self._outcome = None
+        try:
+            self._turn.acquire_nowait()  # without a scheduling round, if there is nobody else
+        except trio.WouldBlock:
+            await self._turn.acquire()
+        try:
+            for left in reversed(range(attempts)):
+                if await self._attempt(data, echo_timeout, left, begun):
+                    return
+        finally:
+            self.exchange.give_up()
+            self._outcome = None
+            self._turn.release()
         times = f" {attempts} times" if attempts > 1 else ""
         where = CallInfo(format_address(self.address), self._rig, elapsed=trio.current_time() - called)
         raise EchoTimeout(f"sent{times}, but no echo came within {echo_timeout} s", where)
 
     async def _attempt(self, data: bytes, echo_timeout: float, left: int, begun: trio.Event) -> bool:
         """Send it and wait; whether it was confirmed."""
+        started = trio.current_time()
         self._failure = None
         self._outcome = trio.Event()
-        with trio.move_on_after(echo_timeout):
-            try:
+        try:
+            await self.prepare()
+            if self.exchange.awaited is None:
+                self.exchange.send(data, trio.current_time())
+            else:
+                self.exchange.send_again(trio.current_time())
+            with trio.move_on_after(echo_timeout):
                 await self.transmit(data)
                 begun.set()
                 await self._outcome.wait()
-                if self._failure is not None:
-                    raise self._failure
-            except OSError:
-                if not left or self.gone:
-                    raise
-                await trio.sleep_forever()  # until it is time for the next attempt
-        if self.exchange.awaited is None:  # maybe at the last moment
-            return True
-        if left:
-            self.exchange.send_again(trio.current_time())
-        return False
+            if self._failure is not None:
+                raise self._failure
+        except OSError:
+            if not left or self.gone:
+                raise
+            begun.set()
+            self.exchange.not_arrived()
+            await trio.sleep_until(started + echo_timeout)
+        return self._outcome.is_set() and self._failure is None
 
     def confirmed(self) -> None:
         """The echo has come."""
         if self._outcome is not None:
+            self._failure = None
             self._outcome.set()
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, error: Exception) -> None:
         """The message that is under way has not arrived; others are not concerned."""
         if self._outcome is not None and not self._outcome.is_set():
             self._failure = error

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -20,19 +18,19 @@ from trionet._server import (
 )
 from trionet._tasks import open_background_tasks
 from trionet._transport import Transport, format_address
-from trionet.rig._endpoint import Endpoint
+from trionet.rig._endpoint import Endpoint, Owner
+from trionet.rig._outbox import STALL_TIMEOUT, Outbox
 from trionet.rig._peer import Peer
 from trionet.wire.errors import CallInfo, ConnectionLost, LocalProtocolError, RemoteProtocolError
-from trionet.wire.rig import Incoming, StreamExchange
+from trionet.wire.rig import StreamExchange
 
-logger = logging.getLogger("trionet.rig")
-
-#: Seconds of silence between an echo and a message of our own. Upstream takes one read for one message, so
-#: what comes right behind an echo breaks it.
+#: Seconds of silence before a message of our own that follows an echo, or something else that nobody
+#: confirms. Upstream takes one read for one message, so what comes right behind another one breaks it.
 ANSWER_GAP: Final = 0.02
 
-#: Seconds that a peer may take for the next piece of a message that it has begun, and to read an echo.
-STALL_TIMEOUT: Final = 10.0
+# Gaps to wait out, if there is always another one: a peer that sends all the time awaits echoes all the time,
+# and if it is upstream's takes our message for a bad one anyway.
+_MOST_GAPS: Final = 5
 
 
 class TcpPeer(Peer):
@@ -45,11 +43,16 @@ class TcpPeer(Peer):
     exchange: StreamExchange
 
     def __init__(self, address: Address, endpoint: Endpoint, max_message_size: int) -> None:
-        super().__init__(address, StreamExchange(max_message_size, endpoint.dedup_window), endpoint.rig)
+        owner = endpoint.owner
+        super().__init__(address, StreamExchange(max_message_size, owner.dedup_window), owner.name)
         self._endpoint = endpoint
         self._max_message_size = max_message_size
-        self._writing = trio.Lock()
+        self._outbox: Outbox | None = None
         self._quiet_until = -math.inf
+
+    @property
+    def ready(self) -> bool:
+        return self._outbox is not None and trio.current_time() >= self._quiet_until
 
     def check_size(self, data: bytes) -> None:
         if len(data) > self._max_message_size:
@@ -57,111 +60,82 @@ class TcpPeer(Peer):
                 f"a message of {len(data)} bytes is too long: {self._max_message_size} at most"
             )
 
-    @property
-    def ready(self) -> bool:
-        return not self._writing.locked() and trio.current_time() >= self._quiet_until
-
-    @abstractmethod
-    async def connected(self) -> Transport:
-        """The connection; it is held meanwhile."""
+    async def send(self, data: bytes) -> None:
+        await super().send(data)
+        self._quiet_until = trio.current_time() + ANSWER_GAP
 
     async def transmit(self, data: bytes) -> None:
-        while True:
+        for _ in range(_MOST_GAPS):
+            if trio.current_time() >= self._quiet_until:
+                break
             await trio.sleep_until(self._quiet_until)
-            async with self._writing:
-                if trio.current_time() >= self._quiet_until:
-                    transport = await self.connected()
-                    try:
-                        await self._write(transport, data)
-                    except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                        raise ConnectionLost(str(error), CallInfo(transport.peer, self._rig)) from error
-                    return
-
-    async def _write(self, transport: Transport, data: bytes) -> None:
-        """Write all of it. Cancelled in the middle, the connection is over: the rest would be missing."""
-        sent = transport.send_nowait(data)
-        if sent == len(data):
-            return
+        if self._outbox is None:
+            raise ConnectionLost("the connection is gone", self._where())
         try:
-            await transport.send_all(memoryview(data)[sent:])
-        except BaseException:
-            self.disconnected(transport)
-            await transport.aclose()
-            raise
+            self._outbox.write(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise ConnectionLost(str(error), self._where()) from error
 
-    def disconnected(self, transport: Transport) -> None:
-        """A connection is not to be used any more."""
+    def connect(self, transport: Transport) -> Outbox:
+        """Send over this connection from now on."""
+        self._outbox = Outbox(transport)
+        return self._outbox
 
-    async def _write_echo(self, transport: Transport, data: bytes) -> None:
-        with trio.move_on_after(STALL_TIMEOUT):
-            async with self._writing:  # a message of our own may be half written
-                await self._write(transport, data)
-                self._quiet_until = trio.current_time() + ANSWER_GAP
-                return
-        raise RemoteProtocolError(f"an echo was not read within {STALL_TIMEOUT} s")
-
-    async def converse(self, transport: Transport) -> None:
+    async def converse(self, outbox: Outbox) -> None:
         """Take what comes from a connection until it ends; then the message under way has failed."""
         failure: Exception = trio.ClosedResourceError("the communicator is closed")
-        where = CallInfo(transport.peer, self._rig)
         try:
-            await self._receive(transport)
-            failure = ConnectionLost("the peer has closed the connection", where)
-        except trio.BrokenResourceError as error:
-            failure = ConnectionLost(str(error), where)
-        except trio.ClosedResourceError:
-            failure = ConnectionLost("the connection was closed in the middle of a message", where)
+            async with open_background_tasks() as nursery:
+                nursery.start_soon(outbox.run)
+                await self._receive(outbox)
+            failure = ConnectionLost("the peer has closed the connection", self._where())
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            failure = ConnectionLost(str(error), self._where())
         except RemoteProtocolError as error:
-            failure = ConnectionLost(str(error), where)
+            failure = ConnectionLost(str(error), self._where())
             self._endpoint.limited_log.warning("%s: connection closed: %s", self._rig, failure)
         finally:
-            self.disconnected(transport)
-            await transport.aclose()
+            # Before anything is awaited: a new connection is none of our business.
+            self._outbox = None
+            self.exchange.begin_stream()
             self.failed(failure)
+            if isinstance(failure, ConnectionLost):
+                self.lost(failure)
+            await outbox.transport.aclose()
 
-    async def _receive(self, transport: Transport) -> None:
+    def lost(self, failure: ConnectionLost) -> None:
+        """The connection is gone, and not because this side has closed it."""
+
+    async def _receive(self, outbox: Outbox) -> None:
         while True:
-            with trio.move_on_after(STALL_TIMEOUT if self.exchange.incomplete else math.inf) as limit:
-                data = await transport.receive()
-            if limit.cancelled_caught:
-                raise RemoteProtocolError(f"a message was not continued within {STALL_TIMEOUT} s")
+            data = await self._receive_piece(outbox.transport)
             if not data:
                 return
             self.exchange.receive_data(data)
             now = trio.current_time()
             while (received := self.exchange.next_received(now)) is not None:
                 if received.echo is not None:
-                    await self._write_echo(transport, received.echo)
+                    outbox.write(received.echo)
+                    self._quiet_until = now + ANSWER_GAP
                 self._endpoint.take(received, self.address, self)
+            await outbox.wait_below(self._max_message_size)
 
+    async def _receive_piece(self, transport: Transport) -> bytes:
+        if not self.exchange.incomplete:
+            return await transport.receive()
+        with trio.move_on_after(STALL_TIMEOUT):
+            return await transport.receive()
+        raise RemoteProtocolError(f"a message was not continued within {STALL_TIMEOUT} s")
 
-class _ServerPeer(TcpPeer):
-    """A peer that has connected to us. When the connection is gone, so is the peer."""
-
-    def __init__(
-        self, address: Address, endpoint: Endpoint, max_message_size: int, transport: Transport
-    ) -> None:
-        super().__init__(address, endpoint, max_message_size)
-        self._transport = transport
-
-    async def connected(self) -> Transport:
-        if self.gone:
-            raise ConnectionLost("the connection is gone", CallInfo(self._transport.peer, self._rig))
-        return self._transport
+    def _where(self) -> CallInfo:
+        return CallInfo(format_address(self.address), self._rig)
 
 
 class TcpServerEndpoint(Endpoint):
     """Listeners, and a peer for each connection that they have accepted."""
 
-    def __init__(
-        self,
-        listeners: Sequence[AnyListener],
-        max_message_size: int,
-        rig: str,
-        dedup_window: float,
-        deliver: Callable[[Incoming, Address], None],
-    ) -> None:
-        super().__init__(rig, dedup_window, deliver)
+    def __init__(self, listeners: Sequence[AnyListener], max_message_size: int, owner: Owner) -> None:
+        super().__init__(owner)
         self._handle = ServerHandle(listeners)
         self._max_message_size = max_message_size
         self._peers: dict[Address, TcpPeer] = {}
@@ -171,22 +145,19 @@ class TcpServerEndpoint(Endpoint):
     def addresses(self) -> tuple[Address, ...]:
         return self._handle.addresses
 
-    async def run(self, task_status: trio.TaskStatus[None]) -> None:
-        try:
-            await serve_connections(self._serve, self._handle, HANDSHAKE_TIMEOUT, task_status)
-        finally:
-            self.limited_log.flush()
+    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
+        await serve_connections(self._serve, self._handle, HANDSHAKE_TIMEOUT, task_status)
 
     async def _serve(self, connection: Connection) -> None:
-        transport = connection.transport
-        address = self._address_of(transport)
-        peer = _ServerPeer(address, self, self._max_message_size, transport)
+        address = self._address_of(connection.transport)
+        peer = TcpPeer(address, self, self._max_message_size)
         self._peers[address] = peer
         try:
-            await peer.converse(transport)
+            await peer.converse(peer.connect(connection.transport))
         finally:
             peer.gone = True
-            del self._peers[address]
+            if self._peers.get(address) is peer:
+                del self._peers[address]
 
     def _address_of(self, transport: Transport) -> Address:
         host, _, port = transport.peer.rpartition(":")
@@ -200,7 +171,8 @@ class TcpServerEndpoint(Endpoint):
             raise TypeError("a listener needs the address to send to")
         peer = self._peers.get((address[0], address[1]))
         if peer is None:
-            raise ConnectionLost("there is no such connection", CallInfo(format_address(address), self.rig))
+            where = CallInfo(format_address(address), self.owner.name)
+            raise ConnectionLost("there is no such connection", where)
         return peer
 
 
@@ -212,12 +184,11 @@ class TcpClientEndpoint(Endpoint):
         connect: Callable[[], Awaitable[Transport]],
         remote: Address,
         max_message_size: int,
-        rig: str,
-        dedup_window: float,
-        deliver: Callable[[Incoming, Address], None],
-        connect_first: bool = True,
+        owner: Owner,
+        *,
+        connect_first: bool,
     ) -> None:
-        super().__init__(rig, dedup_window, deliver)
+        super().__init__(owner)
         self._connect = connect
         self._connect_first = connect_first
         self._peer = _ClientPeer(remote, self, max_message_size)
@@ -227,35 +198,29 @@ class TcpClientEndpoint(Endpoint):
     def addresses(self) -> tuple[Address, ...]:
         return ()
 
-    async def run(self, task_status: trio.TaskStatus[None]) -> None:
-        try:
-            async with open_background_tasks() as self._nursery:
-                if self._connect_first:
-                    await self.open()
-                task_status.started()
-                await trio.sleep_forever()
-        finally:
-            self._nursery = None
-            self.limited_log.flush()
+    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
+        async with open_background_tasks() as self._nursery:
+            if self._connect_first:
+                await self._peer.prepare()
+            task_status.started()
+            await trio.sleep_forever()
 
-    async def open(self) -> Transport:
+    async def open_connection(self) -> None:
         """Connect, and receive from then on.
 
         Raises:
             OSError: if it cannot be.
         """
         transport = await self._connect()
-        if self._nursery is None:
+        if self.closed or self._nursery is None:
             await transport.aclose()
             raise trio.ClosedResourceError("the communicator is closed")
-        self._peer.transport = transport
-        self._nursery.start_soon(self._peer.converse, transport)
-        return transport
+        self._nursery.start_soon(self._peer.converse, self._peer.connect(transport))
 
     async def find_peer(self, address: Address | None) -> Peer:
         if address not in (None, self._peer.address):
             raise ValueError(
-                f"{self.rig} talks to {format_address(self._peer.address)} only, not to {address}"
+                f"{self.owner.name} talks to {format_address(self._peer.address)} only, not to {address}"
             )
         return self._peer
 
@@ -266,16 +231,13 @@ class _ClientPeer(TcpPeer):
     def __init__(self, address: Address, endpoint: TcpClientEndpoint, max_message_size: int) -> None:
         super().__init__(address, endpoint, max_message_size)
         self._client = endpoint
-        self.transport: Transport | None = None
+        self._connecting = trio.Lock()
 
-    @property
-    def ready(self) -> bool:
-        return self.transport is not None and super().ready
+    async def prepare(self) -> None:
+        if self._outbox is None:
+            async with self._connecting:
+                if self._outbox is None:  # nobody else has connected meanwhile
+                    await self._client.open_connection()
 
-    async def connected(self) -> Transport:
-        return self.transport if self.transport is not None else await self._client.open()
-
-    def disconnected(self, transport: Transport) -> None:
-        if self.transport is transport:
-            self.transport = None
-            self.exchange.begin_stream()
+    def lost(self, failure: ConnectionLost) -> None:
+        self._client.owner.lost(failure)

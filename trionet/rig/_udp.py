@@ -7,7 +7,6 @@ import ipaddress
 import logging
 import socket
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any, Final
 
 import trio
@@ -15,11 +14,11 @@ import trio
 from trionet._linger import Linger
 from trionet._server import Address
 from trionet._transport import format_address
-from trionet.rig._endpoint import Endpoint
+from trionet.rig._endpoint import Endpoint, Owner
 from trionet.rig._peer import Peer
 from trionet.rig.uri import resolve
 from trionet.wire.errors import LocalProtocolError
-from trionet.wire.rig import MAX_DATAGRAM, Exchange, Incoming
+from trionet.wire.rig import MAX_DATAGRAM, Exchange
 from trionet.wire.rig_uri import RigURI
 
 logger = logging.getLogger("trionet.rig")
@@ -45,6 +44,7 @@ class DatagramSocket:
             self._socket = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.fileno())
             self._socket.setblocking(False)
         self._linger = Linger()
+        self._waiting = trio.Lock()  # for room to send; trio lets one task wait at a time
 
     async def receive(self) -> tuple[bytes, Any]:
         """Wait for a datagram; it, and where it is from. OSError if the system reports one."""
@@ -70,16 +70,21 @@ class DatagramSocket:
             else:
                 await self._trio_socket.sendto(data, destination)
             return
-        while True:
-            sock = self._open_socket()
-            try:
-                if destination is None:
-                    sock.send(data)
-                else:
-                    sock.sendto(data, destination)
-                return
-            except BlockingIOError:
-                await trio.lowlevel.wait_writable(sock)
+        if not self._sent_nowait(data, destination):
+            async with self._waiting:
+                while not self._sent_nowait(data, destination):
+                    await trio.lowlevel.wait_writable(self._socket)
+
+    def _sent_nowait(self, data: bytes, destination: Any) -> bool:
+        sock = self._open_socket()
+        try:
+            if destination is None:
+                sock.send(data)
+            else:
+                sock.sendto(data, destination)
+        except BlockingIOError:
+            return False
+        return True
 
     def _open_socket(self) -> socket.socket:
         if self._socket is None or self._socket.fileno() < 0:
@@ -125,20 +130,11 @@ class UdpPeer(Peer):
 class UdpEndpoint(Endpoint):
     """One UDP socket, connected to one peer or open to all."""
 
-    def __init__(
-        self,
-        sock: trio.socket.SocketType,
-        remote: Address | None,
-        rig: str,
-        dedup_window: float,
-        deliver: Callable[[Incoming, Address], None],
-    ) -> None:
-        super().__init__(rig, dedup_window, deliver)
+    def __init__(self, sock: trio.socket.SocketType, remote: Address | None, owner: Owner) -> None:
+        super().__init__(owner)
         self._socket = DatagramSocket(sock)
         self._family = sock.family
         self._peers: OrderedDict[Address, UdpPeer] = OrderedDict()
-        # Without a window, nothing is kept of those that were never sent anything.
-        self._strangers = Exchange()
         self._remote = self._add_peer(remote, connected=True) if remote is not None else None
         self._address = self._socket.getsockname()
 
@@ -146,53 +142,55 @@ class UdpEndpoint(Endpoint):
     def addresses(self) -> tuple[Address, ...]:
         return (self._address,)
 
-    async def run(self, task_status: trio.TaskStatus[None]) -> None:
+    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
         errors = 0
         try:
             while True:
                 try:
                     data, source = await self._socket.receive()
+                except ConnectionError as error:
+                    self._refused(error)
                 except OSError as error:
                     errors += 1
-                    await self._refused(error, errors)
+                    if errors >= _MANY_ERRORS:
+                        self.limited_log.warning("%s: cannot receive: %s", self.owner.name, error)
+                        await trio.sleep(_PAUSE)
                 else:
                     errors = 0
                     await self._receive(data, source)
         finally:
-            self._close()
+            self._socket.close()
+            for peer in self._peers.values():
+                peer.failed(trio.ClosedResourceError("the communicator is closed"))
 
     async def _receive(self, data: bytes, source: tuple[Any, ...]) -> None:
         address = (str(source[0]), int(source[1]))
-        peer = self._remote if self._remote is not None else self._peers.get(address)
-        if peer is None and self.dedup_window:
+        peer = self._remote or self._peers.get(address)
+        if peer is None:
             peer = self._add_peer(address)
-        elif peer is not None:
-            self._peers.move_to_end(peer.address)
-        exchange = peer.exchange if peer is not None else self._strangers
-        received = exchange.receive(data, trio.current_time())
+        elif peer is not self._remote:
+            self._peers.move_to_end(address)
+        received = peer.exchange.receive(data, trio.current_time())
         if received.echo is not None:
             try:
-                await self._socket.send(received.echo, None if self._remote is not None else source)
+                await self._socket.send(received.echo, None if peer is self._remote else source)
             except OSError as error:
-                self.limited_log.warning("%s: no echo to %s: %s", self.rig, format_address(address), error)
+                name = format_address(address)
+                self.limited_log.warning("%s: no echo to %s: %s", self.owner.name, name, error)
         self.take(received, address, peer)
 
-    async def _refused(self, error: OSError, errors: int) -> None:
-        """The system reports that something which was sent has not arrived."""
+    def _refused(self, error: ConnectionError) -> None:
+        """The system reports that something which was sent has not arrived; a listener cannot know what."""
         if self._remote is not None:
             name = format_address(self._remote.address)
             self._remote.failed(type(error)(error.errno, f"{error.strerror} ({name})"))
-        if errors >= _MANY_ERRORS:
-            self.limited_log.warning("%s: cannot receive: %s", self.rig, error)
-            await trio.sleep(_PAUSE)
 
     async def find_peer(self, address: Address | None) -> Peer:
         if self._remote is not None:
             if address not in (None, self._remote.address):
-                raise ValueError(
-                    f"{self.rig} talks to {format_address(self._remote.address)} only, not to {address}"
-                )
+                only = format_address(self._remote.address)
+                raise ValueError(f"{self.owner.name} talks to {only} only, not to {address}")
             return self._remote
         if address is None:
             raise TypeError("a listener needs the address to send to")
@@ -207,16 +205,10 @@ class UdpEndpoint(Endpoint):
             idle = next((known for known, peer in self._peers.items() if not peer.busy), None)
             if idle is not None:
                 del self._peers[idle]
-        exchange = Exchange(self.dedup_window)
-        peer = UdpPeer(self._socket, address, exchange, self.rig, connected)
+        exchange = Exchange(self.owner.dedup_window)
+        peer = UdpPeer(self._socket, address, exchange, self.owner.name, connected)
         self._peers[address] = peer
         return peer
-
-    def _close(self) -> None:
-        self._socket.close()
-        for peer in self._peers.values():
-            peer.failed(trio.ClosedResourceError("the communicator is closed"))
-        self.limited_log.flush()
 
 
 async def open_udp_socket(uri: RigURI, *, listen: bool) -> trio.socket.SocketType:

@@ -15,10 +15,10 @@ from trionet._server import Address
 from trionet._transport import format_address
 from trionet.rig._endpoint import Endpoint, RigStatistics
 from trionet.rig._limited_log import LimitedLog
-from trionet.rig._peer import ECHO_TIMEOUT
+from trionet.rig._peer import ECHO_TIMEOUT, Peer
 from trionet.rig.alyx import AlyxClient, AlyxToken, alyx_message
 from trionet.rig.events import MAX_BACKLOG, EventCallback, EventDispatcher, RigEvent, RigEvents
-from trionet.wire.errors import LocalProtocolError
+from trionet.wire.errors import ConnectionLost, LocalProtocolError, TrionetError
 from trionet.wire.rig import Incoming
 from trionet.wire.rig_messages import (
     ERROR,
@@ -28,6 +28,7 @@ from trionet.wire.rig_messages import (
     encode_message,
     error_message,
     is_echoed,
+    ping_message,
     start_message,
 )
 from trionet.wire.rig_uri import RigURI
@@ -40,8 +41,8 @@ ANY_EVENT: Final = ExpMessage.any()
 #: Messages whose asynchronous callbacks may run at the same time by default.
 MAX_RUNNING_CALLBACKS: Final = 100
 
-# Characters of the text of an error that are reported: some text has six bytes a character in JSON.
-_LONGEST_REPORT: Final = 10_000
+
+_SEND_OPTIONS: Final = frozenset({"address", "echo_timeout", "attempts"})
 
 
 class SendOptions(TypedDict, total=False):
@@ -201,18 +202,25 @@ class RigCommunicator:
 
         Returns:
             None if a token was sent; else the token that has come. There is no limit to the wait for it.
+
+        Raises:
+            RemoteError: if a callback of the rig for the request has failed.
         """
         message = alyx_message(client)
         if message[-1]:
             await self.confirmed_send(message, **options)
             return None
-        peer = await self._endpoint.find_peer(options.get("address"))
-        with self.open_events(ExpMessage.ALYX) as events:
+        peer = await self._find_peer(options.get("address"))
+        with self.open_events(ExpMessage.ALYX, errors=True) as events:
             await self.confirmed_send(message, **options)
-            async for event in events:
-                if event.address == peer.address and len(event.data) == 2:
-                    return AlyxToken(*event.data)
-        raise trio.ClosedResourceError("the communicator is closed")
+            while True:
+                answer = await events.receive_answer(ExpMessage.ALYX, peer.address)
+                if len(answer.data) == 2:
+                    return AlyxToken(*answer.data)
+
+    async def ping(self, **options: Unpack[SendOptions]) -> None:
+        """Send what a rig confirms and does nothing about, to see whether it is there."""
+        await self.confirmed_send(ping_message(), **options)
 
     async def respond(self, event: RigEvent, *data: Any, **options: Unpack[SendOptions]) -> None:
         """Answer an event: with a message of the same event to its sender, as `RigServices` awaits it.
@@ -240,6 +248,10 @@ class RigCommunicator:
         options: SendOptions,
         begun: trio.Event | None = None,
     ) -> None:
+        if unknown := options.keys() - _SEND_OPTIONS:
+            raise TypeError(
+                f"there is no option {', '.join(sorted(unknown))}, but {', '.join(sorted(_SEND_OPTIONS))}"
+            )
         echo_timeout = options.get("echo_timeout")
         if echo_timeout is None:
             echo_timeout = self._settings.echo_timeout
@@ -249,14 +261,19 @@ class RigCommunicator:
         _check_sending(echo_timeout, attempts)
         if not is_echoed(data):
             raise LocalProtocolError("no rig sends this back, because its second character is 0: use send")
-        peer = await self._endpoint.find_peer(options.get("address"))
+        peer = await self._find_peer(options.get("address"))
         await peer.send_confirmed(data, echo_timeout, attempts, begun)
 
     async def send(self, message: Message | str | bytes, *, address: Address | None = None) -> None:
         """Send a message without waiting for its echo; nothing tells whether it has arrived."""
         data = encode_message(message)
-        peer = await self._endpoint.find_peer(address)
+        peer = await self._find_peer(address)
         await peer.send(data)
+
+    async def _find_peer(self, address: Address | None) -> Peer:
+        if self._endpoint.closed:
+            raise trio.ClosedResourceError("the communicator is closed")
+        return await self._endpoint.find_peer(address)
 
     # Receiving
 
@@ -286,7 +303,9 @@ class RigCommunicator:
 
         Args:
             mask: As for `wait_event`.
-            errors: Reports that a callback over there has failed come as well.
+            errors: Reports that a callback over there has failed come as well. And `receive` raises
+                `ConnectionLost` when the connection of a TCP client was lost; otherwise the stream just
+                waits for it to be made again, by the next message that is sent.
             max_backlog: Events that may wait to be read. When there would be more, reading raises
                 `EventsLost` after those: an experiment must not miss its end in silence.
 
@@ -340,20 +359,17 @@ class RigCommunicator:
             )
         self._dispatcher.dispatch(RigEvent(incoming.event, incoming.data, address, self.name))
 
+    def _lost(self, failure: ConnectionLost) -> None:
+        self._dispatcher.lose_connection(failure)
+
     async def _report(self, event: RigEvent, error: Exception) -> None:
         """Tell the sender of an event that a callback for it has failed; nobody confirms that."""
-        logger.error(
-            "%s: a callback for %s from %s has failed",
-            self.name,
-            event.event.name or "an error",
-            format_address(event.address),
-            exc_info=error,
-        )
+        what, sender = event.event.name or "an error", format_address(event.address)
+        self._reports.error("%s: a callback for %s from %s failed", self.name, what, sender, exc_info=error)
         if event.event == ERROR:
             return  # a report about a report might go on for ever
-        message = error_message(error, event.event)
-        message[1] = message[1][:_LONGEST_REPORT]
         try:
+            message = error_message(error, event.event)
             await self.send(message, address=event.address if self._remote is None else None)
-        except (OSError, trio.ClosedResourceError) as failure:
-            logger.warning("%s: %s was not told: %s", self.name, format_address(event.address), failure)
+        except (TrionetError, OSError, trio.ClosedResourceError) as failure:
+            self._reports.warning("%s: %s was not told: %s", self.name, sender, failure)

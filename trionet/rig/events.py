@@ -12,7 +12,8 @@ from typing import Any, Final
 import trio
 
 from trionet._server import Address
-from trionet.wire.errors import TrionetError
+from trionet._transport import format_address
+from trionet.wire.errors import CallInfo, ConnectionLost, RemoteError, TrionetError
 from trionet.wire.rig_messages import ERROR, ExpMessage
 
 logger = logging.getLogger("trionet.rig")
@@ -63,15 +64,23 @@ class RigEvents:
         self._mask = mask
         self._errors = errors
         self._max_backlog = max_backlog
-        self._waiting: deque[RigEvent] = deque()
+        self._waiting: deque[RigEvent | ConnectionLost] = deque()
         self._lost = 0
         self._closed = False
         self._changed = trio.lowlevel.ParkingLot()
 
     def put(self, event: RigEvent) -> None:
         """Let the readers have an event, if it is one of theirs."""
-        wanted = covers(self._mask, event.event) or (self._errors and event.event == ERROR)
-        if not wanted or self._closed:
+        if covers(self._mask, event.event) or (self._errors and event.event == ERROR):
+            self._put(event)
+
+    def lose_connection(self, failure: ConnectionLost) -> None:
+        """Let the readers know that the connection is lost, if they want to."""
+        if self._errors:
+            self._put(failure)
+
+    def _put(self, event: RigEvent | ConnectionLost) -> None:
+        if self._closed:
             return
         if self._lost or len(self._waiting) >= self._max_backlog:
             self._lost += 1
@@ -89,6 +98,8 @@ class RigEvents:
 
         Raises:
             EventsLost: once those that could be kept have been received, if there were more.
+            ConnectionLost: of a stream with `errors`, when the connection with the rig was lost. The stream
+                goes on; there will be events again when it is connected again.
             trio.ClosedResourceError: after the last one, when the communicator or this stream is closed.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -101,7 +112,26 @@ class RigEvents:
             await self._changed.park()
         event = self._waiting.popleft()
         await trio.lowlevel.cancel_shielded_checkpoint()
+        if isinstance(event, ConnectionLost):
+            raise ConnectionLost(event.message, event.call)  # others may raise it, too
         return event
+
+    async def receive_answer(self, event: ExpMessage, address: Address | None = None) -> RigEvent:
+        """Wait for the next event of a kind, maybe of one sender only. For streams with `errors`.
+
+        Raises:
+            RemoteError: if the sender reports that a callback for the event has failed.
+        """
+        while True:
+            received = await self.receive()
+            if address not in (None, received.address):
+                continue
+            if received.event == event:
+                return received
+            if received.event == ERROR and received.data[1] == event:
+                class_name, _, text = str(received.data[0]).partition(": ")
+                where = CallInfo(format_address(received.address), received.rig, event.name)
+                raise RemoteError(class_name, text, where)
 
     def __aiter__(self) -> RigEvents:
         return self
@@ -111,6 +141,27 @@ class RigEvents:
             return await self.receive()
         except trio.ClosedResourceError:
             raise StopAsyncIteration from None
+
+
+class _Assignment:
+    """A callback and the events it is for. Those that it is cleared of are taken out."""
+
+    __slots__ = ("callback", "cleared", "mask")
+
+    def __init__(self, mask: ExpMessage, callback: EventCallback) -> None:
+        self.mask = mask
+        self.callback = callback
+        self.cleared = False
+
+    def wants(self, event: ExpMessage) -> bool:
+        """Whether it is to be called."""
+        return not self.cleared and covers(self.mask, event)
+
+    def clear(self, mask: ExpMessage) -> None:
+        """Take events out."""
+        rest = self.mask & ~mask
+        self.cleared = not rest
+        self.mask = rest or self.mask
 
 
 class EventDispatcher:
@@ -135,28 +186,26 @@ class EventDispatcher:
         self._running = 0
         self._reporting = 0
         self._streams: list[RigEvents] = []
-        self._callbacks: list[tuple[ExpMessage, EventCallback]] = []
+        self._assignments: list[_Assignment] = []
         self._closed = False
 
     def assign_callback(self, mask: ExpMessage, callback: EventCallback) -> None:
         """See `RigCommunicator.assign_callback`."""
         if not callable(callback):
             raise TypeError(f"a callback must be callable, not {type(callback).__name__}")
-        self._callbacks.append((mask, callback))
+        self._assignments.append(_Assignment(mask, callback))
 
     def clear_callbacks(self, mask: ExpMessage, callback: EventCallback | None) -> int:
         """See `RigCommunicator.clear_callbacks`."""
-        kept: list[tuple[ExpMessage, EventCallback]] = []
-        cleared = 0
-        for assigned, one in self._callbacks:
-            if not covers(mask, assigned) or (callback is not None and one != callback):
-                kept.append((assigned, one))
-                continue
-            cleared += 1
-            if rest := assigned & ~mask:
-                kept.append((rest, one))
-        self._callbacks = kept
-        return cleared
+        concerned = [
+            one
+            for one in self._assignments
+            if covers(mask, one.mask) and (callback is None or one.callback == callback)
+        ]
+        for one in concerned:
+            one.clear(mask)
+        self._assignments = [one for one in self._assignments if not one.cleared]
+        return len(concerned)
 
     @contextlib.contextmanager
     def open_events(self, mask: ExpMessage, errors: bool, max_backlog: int) -> Iterator[RigEvents]:
@@ -178,35 +227,40 @@ class EventDispatcher:
         """Bring an event to all who want it. Callbacks that are no coroutine functions run here and now."""
         for stream in self._streams:
             stream.put(event)
-        callbacks = [callback for mask, callback in self._callbacks if covers(mask, event.event)]
-        if not callbacks:
+        waiting = deque(one for one in self._assignments if one.wants(event.event))
+        if not waiting:
             return
         if self._running >= self._max_running:
             error = RuntimeError(f"callbacks of {self._max_running} earlier messages are still running")
             self._start_report(event, error)
             return
-        self._run_now(event, deque(callbacks))
+        self._run_now(event, waiting)
 
-    def _run_now(self, event: RigEvent, callbacks: deque[EventCallback]) -> None:
+    def lose_connection(self, failure: ConnectionLost) -> None:
+        """Tell the streams that want to know."""
+        for stream in self._streams:
+            stream.lose_connection(failure)
+
+    def _run_now(self, event: RigEvent, waiting: deque[_Assignment]) -> None:
         """Run callbacks up to the first that has to be awaited; the rest goes on in a task."""
-        while callbacks:
+        while waiting:
             try:
-                result = callbacks.popleft()(event)
+                result = _call_next(event, waiting)
             except Exception as error:
                 self._start_report(event, error)
                 return
             if isinstance(result, Awaitable):
                 self._running += 1
-                self._nursery.start_soon(self._run_awaited, event, result, callbacks)
+                self._nursery.start_soon(self._run_awaited, event, result, waiting)
                 return
 
     async def _run_awaited(
-        self, event: RigEvent, result: Awaitable[object], callbacks: deque[EventCallback]
+        self, event: RigEvent, result: Awaitable[object], waiting: deque[_Assignment]
     ) -> None:
         try:
             await result
-            while callbacks:
-                following = callbacks.popleft()(event)
+            while waiting:
+                following = _call_next(event, waiting)
                 if isinstance(following, Awaitable):
                     await following
         except Exception as error:
@@ -231,3 +285,8 @@ class EventDispatcher:
         for stream in self._streams:
             stream.close()
         self._streams.clear()
+
+
+def _call_next(event: RigEvent, waiting: deque[_Assignment]) -> Awaitable[object] | object:
+    assignment = waiting.popleft()
+    return assignment.callback(event) if assignment.wants(event.event) else None

@@ -5,23 +5,21 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from typing import TypedDict
 
 from trionet._connect import CONNECT_TIMEOUT, connector
 from trionet._server import Address, AnyListener, open_listeners
 from trionet._tasks import open_background_tasks
 from trionet._tls import TLSConfig
-from trionet.rig._endpoint import Endpoint
+from trionet.rig._endpoint import Endpoint, Owner
 from trionet.rig._peer import ECHO_TIMEOUT
 from trionet.rig._tcp import TcpClientEndpoint, TcpServerEndpoint
 from trionet.rig._udp import UdpEndpoint, open_udp_socket
 from trionet.rig.communicator import MAX_RUNNING_CALLBACKS, RigCommunicator, Settings
 from trionet.rig.uri import validate_uri
 from trionet.wire.lines import MAX_MESSAGE_SIZE
-from trionet.wire.rig import Incoming
 from trionet.wire.rig_uri import AnyURI, RigURI
-
-Deliver = Callable[[Incoming, Address], None]
 
 
 class CommunicatorOptions(TypedDict, total=False):
@@ -90,16 +88,15 @@ async def open_rig_communicator(
         context = _client_tls(parsed, ssl_context)
         connect = connector(*remote, ssl_context=context, connect_timeout=connect_timeout)
 
-        def make_endpoint(deliver: Deliver) -> Endpoint:
-            return TcpClientEndpoint(
-                connect, remote, max_message_size, called, dedup_window, deliver, connect_first
-            )
+        def make_endpoint(owner: Owner) -> Endpoint:
+            return TcpClientEndpoint(connect, remote, max_message_size, owner, connect_first=connect_first)
+
     else:
         _client_tls(parsed, ssl_context)
         sock = await open_udp_socket(parsed, listen=False)
 
-        def make_endpoint(deliver: Deliver) -> Endpoint:
-            return UdpEndpoint(sock, remote, called, dedup_window, deliver)
+        def make_endpoint(owner: Owner) -> Endpoint:
+            return UdpEndpoint(sock, remote, owner)
 
     async with _open(called, parsed, remote, settings, make_endpoint) as communicator:
         yield communicator
@@ -150,13 +147,13 @@ async def open_rig_listener(
     if parsed.is_stream or listeners is not None:
         opened = await open_listeners(parsed.host, parsed.port, ssl_context, listeners)
 
-        def make_endpoint(deliver: Deliver) -> Endpoint:
-            return TcpServerEndpoint(opened, max_message_size, called, dedup_window, deliver)
+        def make_endpoint(owner: Owner) -> Endpoint:
+            return TcpServerEndpoint(opened, max_message_size, owner)
     else:
         sock = await open_udp_socket(parsed, listen=True)
 
-        def make_endpoint(deliver: Deliver) -> Endpoint:
-            return UdpEndpoint(sock, None, called, dedup_window, deliver)
+        def make_endpoint(owner: Owner) -> Endpoint:
+            return UdpEndpoint(sock, None, owner)
 
     async with _open(called, parsed, None, settings, make_endpoint) as communicator:
         yield communicator
@@ -168,12 +165,15 @@ async def _open(
     uri: RigURI,
     remote: Address | None,
     settings: Settings,
-    make_endpoint: Callable[[Deliver], Endpoint],
+    make_endpoint: Callable[[Owner], Endpoint],
 ) -> AsyncIterator[RigCommunicator]:
     async with open_background_tasks() as nursery:
         communicator = RigCommunicator(name, uri, remote, settings, nursery)
-        endpoint = make_endpoint(communicator._deliver)
+        owner = Owner(name, settings.dedup_window, communicator._deliver, communicator._lost)
+        endpoint = make_endpoint(owner)
         await nursery.start(communicator._run, endpoint)
+        if remote is None and endpoint.addresses:
+            communicator.uri = replace(uri, port=endpoint.addresses[0][1])  # any port has become one
         yield communicator
 
 

@@ -8,13 +8,12 @@ from typing import Any, Final, Unpack
 
 import trio
 
-from trionet._transport import format_address
 from trionet.rig._peer import EchoTimeout
-from trionet.rig.alyx import AlyxClient, AlyxToken
+from trionet.rig.alyx import AlyxClient, AlyxToken, alyx_message
 from trionet.rig.communicator import RigCommunicator
-from trionet.rig.events import EventCallback, RigEvents
+from trionet.rig.events import EventCallback
 from trionet.rig.opening import CommunicatorOptions, open_rig_communicator
-from trionet.wire.errors import CallInfo, RemoteError, TrionetError
+from trionet.wire.errors import CallInfo, TrionetError
 from trionet.wire.rig_messages import (
     ExpMessage,
     ExpStatus,
@@ -168,6 +167,8 @@ class RigServices(Mapping[str, RigCommunicator]):
             None for each rig if a token was sent, which they do not answer; else the tokens that they have.
         """
 
+        encode_message(alyx_message(client))  # what it raises concerns all rigs
+
         async def send(name: str, begun: trio.Event) -> AlyxToken | None:
             with trio.move_on_after(self.response_timeout):
                 return await self[name].alyx(client)
@@ -209,7 +210,7 @@ class RigServices(Mapping[str, RigCommunicator]):
             async def ask_one(name: str, begun: trio.Event) -> list[Any]:
                 with trio.move_on_after(self.response_timeout):
                     await self[name]._confirmed_send(data, {}, begun)
-                    return await _receive_answer(event, streams[name])
+                    return (await streams[name].receive_answer(event)).data
                 raise self._no_answer(name, event)
 
             return await self._each(ask_one, order, concurrent=concurrent, fail_fast=fail_fast)
@@ -233,7 +234,7 @@ class RigServices(Mapping[str, RigCommunicator]):
         return await self._each(wait_one, list(self), concurrent=True, fail_fast=False)
 
     async def ready(self, seconds: float = RESPONSE_TIMEOUT) -> None:
-        """Wait until every rig confirms what it is sent: the status CONNECTED, again and again.
+        """Wait until every rig confirms a ping.
 
         Args:
             seconds: How long to wait at most.
@@ -243,10 +244,13 @@ class RigServices(Mapping[str, RigCommunicator]):
         """
 
         async def wait_one(name: str, begun: trio.Event) -> None:
+            reason: Exception = EchoTimeout(
+                f"not there within {seconds} s", CallInfo(str(self[name].uri), name)
+            )
             with trio.move_on_after(seconds):
                 while True:
                     try:
-                        await self[name].status(ExpStatus.CONNECTED, attempts=1)
+                        await self[name].ping(attempts=1)
                         return
                     except (EchoTimeout, OSError) as error:
                         reason = error
@@ -306,19 +310,6 @@ class RigServices(Mapping[str, RigCommunicator]):
         if failed:
             raise ServicesError(failed, responses)
         return {name: responses[name] for name in self}
-
-
-async def _receive_answer(event: ExpMessage, stream: RigEvents) -> list[Any]:
-    """The data of the next message of an event; RemoteError if its callback has failed over there."""
-    while True:
-        received = await stream.receive()
-        if received.event == event:
-            return received.data
-        text, concerned = received.data
-        if concerned == event:
-            class_name, _, message = str(text).partition(": ")
-            where = CallInfo(format_address(received.address), received.rig, event.name)
-            raise RemoteError(class_name, message, where)
 
 
 @contextlib.asynccontextmanager

@@ -10,6 +10,7 @@ peer's own, or the same message once more, and only what was sent before tells w
     one sent lately, more often than it was sent          a message [1]       yes [2]
     with a `dedup_window`: one sent within it             a doubled echo      no
     with a `dedup_window`: one received within it         a repeat            yes [2]
+    an event without data                                 a ping              yes
     anything else                                         a message           as its second character says
     ... which is none                                     malformed           the same [2]
 
@@ -31,6 +32,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, Final
 
 from trionet.wire.errors import LocalProtocolError, RemoteProtocolError
@@ -47,9 +49,10 @@ LATE_ECHO: Final = 10.0
 #: shorter than anyone waits until he sends a message again.
 STORM_GAP: Final = 0.02
 
-# Messages per peer that are remembered: sent ones, malformed ones; received ones, if repeats matter.
+# Messages per peer that are remembered: sent ones; ones that were sent back at most once; received ones, if
+# repeats matter.
 _MOST_SENT: Final = 16
-_MOST_MALFORMED: Final = 16
+_MOST_RETURNED: Final = 16
 _MOST_RECEIVED: Final = 1024
 
 
@@ -72,6 +75,11 @@ class Incoming:
 
 
 @dataclass(frozen=True, slots=True)
+class Ping:
+    """An event without data: the echo is all that is wanted."""
+
+
+@dataclass(frozen=True, slots=True)
 class LateEcho:
     """An echo that nobody waits for: too late, or once more."""
 
@@ -88,7 +96,7 @@ class Malformed:
     reason: str
 
 
-Meaning = Confirmed | Incoming | LateEcho | Repeat | Malformed
+Meaning = Confirmed | Incoming | Ping | LateEcho | Repeat | Malformed
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +138,7 @@ class Exchange:
     def __init__(self, dedup_window: float = 0.0) -> None:
         self.awaited: bytes | None = None
         self._dedup_window = dedup_window
+        # By the keys of messages, as the following.
         self._sent: OrderedDict[bytes, _Sent] = OrderedDict()
         # When each message came first; when what should not have come was last sent back.
         self._received: OrderedDict[bytes, float] = OrderedDict()
@@ -148,8 +157,9 @@ class Exchange:
 
     def send_unconfirmed(self, data: bytes, now: float) -> None:
         """A message is being sent; its echo is not awaited, but known when it comes."""
-        self._sent[data] = _Sent(now)
-        self._sent.move_to_end(data)
+        key = _key(data)
+        self._sent[key] = _Sent(now)
+        self._sent.move_to_end(key)
         if len(self._sent) > _MOST_SENT:
             self._sent.popitem(last=False)
 
@@ -157,9 +167,18 @@ class Exchange:
         """The message whose echo is awaited is being sent once more: it may come back more often."""
         if self.awaited is None:
             raise LocalProtocolError("no message is awaiting its echo")
-        sent = self._sent.setdefault(self.awaited, _Sent(now))
-        sent.transmissions += 1
-        sent.last_sent = now
+        sent = self._sent.get(_key(self.awaited))
+        if sent is None:
+            self._sent[_key(self.awaited)] = _Sent(now)
+        else:
+            sent.transmissions += 1
+            sent.last_sent = now
+
+    def not_arrived(self) -> None:
+        """The message whose echo is awaited was not received as it was last sent: no echo comes of that."""
+        sent = self._sent.get(_key(self.awaited)) if self.awaited is not None else None
+        if sent is not None:
+            sent.transmissions -= 1
 
     def give_up(self) -> None:
         """Wait for the echo no more; it may still come, and is known then."""
@@ -167,54 +186,62 @@ class Exchange:
 
     def receive(self, data: bytes, now: float) -> Received:
         """Take what the peer has sent: a datagram, or a value from a stream."""
-        sent = self._sent.get(data)
+        key = _key(data)
+        sent = self._sent.get(key)
         if sent is not None:
             sent.copies += 1
         if data == self.awaited:
             self.awaited = None
             return Received(None, Confirmed())
         if sent is not None and now - sent.last_sent > LATE_ECHO:
-            del self._sent[data]
+            del self._sent[key]
         elif sent is not None:
             if sent.copies <= sent.transmissions or now - sent.last_sent <= self._dedup_window:
                 return Received(None, LateEcho())
             if now - sent.echoed < STORM_GAP:
                 return Received(None, Repeat())
             sent.echoed = now
-        return self._receive_message(data, now)
+        return self._receive_message(data, key, now)
 
-    def _receive_message(self, data: bytes, now: float) -> Received:
+    def _receive_message(self, data: bytes, key: bytes, now: float) -> Received:
         echo = data if is_echoed(data) else None
         try:
             event, items = parse_message(data)
         except MalformedMessage as error:
-            return Received(echo and self._return_once(data, now), Malformed(str(error)))
-        if self._dedup_window and self._is_repeat(data, now):
-            return Received(echo and self._return_once(data, now), Repeat())
+            return Received(self._once(echo, key, now), Malformed(str(error)))
+        if not items:
+            return Received(echo, Ping())
+        if self._dedup_window and self._is_repeat(key, now):
+            return Received(self._once(echo, key, now), Repeat())
         return Received(echo, Incoming(event, items))
 
-    def _is_repeat(self, data: bytes, now: float) -> bool:
+    def _is_repeat(self, key: bytes, now: float) -> bool:
         received = self._received
         while received:
             first = next(iter(received))
             if now - received[first] <= self._dedup_window and len(received) < _MOST_RECEIVED:
                 break
             del received[first]
-        if data in received:
+        if key in received:
             return True
-        received[data] = now
+        received[key] = now
         return False
 
-    def _return_once(self, data: bytes, now: float) -> bytes | None:
-        """The bytes, unless they were sent back a moment ago."""
-        last = self._returned.get(data)
-        if last is not None and now - last < STORM_GAP:
+    def _once(self, echo: bytes | None, key: bytes, now: float) -> bytes | None:
+        """The echo, unless it was sent a moment ago."""
+        last = self._returned.get(key)
+        if echo is None or (last is not None and now - last < STORM_GAP):
             return None
-        self._returned[data] = now
-        self._returned.move_to_end(data)
-        if len(self._returned) > _MOST_MALFORMED:
+        self._returned[key] = now
+        self._returned.move_to_end(key)
+        if len(self._returned) > _MOST_RETURNED:
             self._returned.popitem(last=False)
-        return data
+        return echo
+
+
+def _key(data: bytes) -> bytes:
+    """What stands for a message in memory: itself, or a digest if that is shorter."""
+    return data if len(data) <= 64 else blake2b(data, digest_size=32).digest()
 
 
 class StreamExchange(Exchange):
@@ -230,8 +257,9 @@ class StreamExchange(Exchange):
         self._stream = JsonStream(max_message_size)
 
     def begin_stream(self) -> None:
-        """What comes from now on is from a new connection: the rest of the former one will not come."""
+        """What comes from now on is from a new connection; nothing comes of what was sent over the former."""
         self._stream = JsonStream(self._stream.max_length)
+        self._sent.clear()
 
     @property
     def incomplete(self) -> bool:

@@ -26,6 +26,9 @@ from typing import Any, Final, SupportsInt
 #: The version of this table.
 PROTOCOL_VERSION: Final = "1.0.0"
 
+# Characters of a report of an error. As JSON one may have 12 bytes, and the report fits a datagram.
+_LONGEST_REPORT: Final = 5000
+
 #: A message before it is encoded: the event, then the data.
 Message = list[Any]
 
@@ -124,8 +127,20 @@ def start_message(exp_ref: str | Mapping[str, Any] | None, data: Any) -> Message
 
 
 def error_message(error: BaseException, event: ExpMessage) -> Message:
-    """The report that a callback for an event has failed."""
-    return [ERROR, f"{type(error).__name__}: {error}", event]
+    """The report that a callback for an event has failed; a text that is very long is cut off."""
+    try:
+        text = str(error)
+    except Exception as another:
+        text = f"(its text cannot be had: {type(another).__name__})"
+    return [ERROR, f"{type(error).__name__}: {text}"[:_LONGEST_REPORT], event]
+
+
+def ping_message() -> Message:
+    """A message that is echoed, and that no rig does anything about: an event without data.
+
+    Upstream's rigs leave it at a RuntimeWarning, which Python shows once.
+    """
+    return [ExpMessage.EXPSTATUS]
 
 
 def encode_message(message: Any) -> bytes:
@@ -151,7 +166,7 @@ def parse_message(data: bytes) -> tuple[ExpMessage, list[Any]]:
     """The event and the data of a message.
 
     The number of data items is not checked, nor whether a status is one, but for reports of errors
-    (event 0 or null): they have exactly two.
+    (event 0 or null): they have exactly two. A ping has none.
 
     Raises:
         MalformedMessage: if it is none.
@@ -164,8 +179,8 @@ def parse_message(data: bytes) -> tuple[ExpMessage, list[Any]]:
         raise MalformedMessage(f"no JSON: {error}") from None
     if not isinstance(message, list):
         raise MalformedMessage(f"no list, but {type(message).__name__}")
-    if len(message) < 2:
-        raise MalformedMessage(f"a list of {len(message)}, an event and its data are at least two")
+    if not message:
+        raise MalformedMessage("an empty list")
     event, *items = message
     if event is None or event == ERROR:
         if len(items) != 2:
