@@ -63,6 +63,7 @@ class Peer(ABC):
     async def send(self, data: bytes) -> None:
         """Send a message without waiting for its echo."""
         self.check_size(data)
+        await trio.lowlevel.checkpoint()
         await self.prepare()
         self.exchange.send_unconfirmed(data, trio.current_time())
         await self.transmit(data)
@@ -87,6 +88,7 @@ class Peer(ABC):
         if self.busy or not self.ready:
             begun.set()
         called = trio.current_time()
+        await trio.lowlevel.checkpoint_if_cancelled()
         try:
             self._turn.acquire_nowait()  # without a scheduling round, if there is nobody else
         except trio.WouldBlock:
