@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
 import trio
@@ -21,48 +20,54 @@ class Outbox:
 
     So no message is cut off when its sender gives up, and two peers that send long messages to each other at
     the same time both go on reading.
+
+    Attributes:
+        transport: The connection. It is closed when nothing more can be written to it.
+        failure: Why, or None.
     """
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
-        self._waiting: deque[memoryview] = deque()
+        self.failure: Exception | None = None
+        self._waiting = bytearray()
         self._changed = trio.lowlevel.ParkingLot()
 
-    @property
-    def buffered(self) -> int:
-        """Bytes that wait."""
-        return sum(map(len, self._waiting))
-
     def write(self, data: bytes) -> None:
-        """Write all of it, sooner or later. trio.BrokenResourceError if the connection is gone."""
-        sent = self.transport.send_nowait(data) if not self._waiting else 0
-        if sent < len(data):
-            self._waiting.append(memoryview(data)[sent:])
-            self._changed.unpark_all()
+        """Write all of it, sooner or later.
+
+        Raises:
+            trio.BrokenResourceError: if the connection is gone.
+            trio.ClosedResourceError: if it was closed, see `failure`.
+        """
+        if not self._waiting:
+            sent = self.transport.send_nowait(data)
+            if sent == len(data):
+                return
+            data = data[sent:]
+        self._waiting += data
+        self._changed.unpark_all()
 
     async def wait_below(self, limit: int) -> None:
-        """Wait until no more than so many bytes wait."""
-        while self.buffered > limit:
+        """Wait until no more than so many bytes wait; they do not when nothing more can be written."""
+        while len(self._waiting) > limit:
             await self._changed.park()
 
     async def run(self) -> None:
-        """Write what waits, until cancelled.
-
-        Raises:
-            RemoteProtocolError: if the peer does not read.
-            trio.BrokenResourceError: if the connection is gone.
-        """
-        while True:
-            while not self._waiting:
-                await self._changed.park()
-            chunk = self._waiting[0][:_CHUNK]
-            with trio.move_on_after(STALL_TIMEOUT) as stalled:
-                await self.transport.send_all(chunk)
-            if stalled.cancelled_caught:
-                raise RemoteProtocolError(f"the peer has read nothing for {STALL_TIMEOUT} s")
-            rest = self._waiting[0][len(chunk) :]
-            if rest:
-                self._waiting[0] = rest
-            else:
-                self._waiting.popleft()
+        """Write what waits, until cancelled or until nothing more can be written."""
+        try:
+            while True:
+                while not self._waiting:
+                    await self._changed.park()
+                chunk = bytes(self._waiting[:_CHUNK])
+                with trio.move_on_after(STALL_TIMEOUT) as stalled:
+                    await self.transport.send_all(chunk)
+                if stalled.cancelled_caught:
+                    raise RemoteProtocolError(f"the peer has read nothing for {STALL_TIMEOUT} s")
+                del self._waiting[: len(chunk)]
+                self._changed.unpark_all()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, RemoteProtocolError) as error:
+            # Not raised: reading fails in the same moment, and two exceptions would come in a group.
+            self.failure = error
+            await self.transport.aclose()
+            self._waiting.clear()
             self._changed.unpark_all()

@@ -32,6 +32,9 @@ ANSWER_GAP: Final = 0.02
 # and if it is upstream's takes our message for a bad one anyway.
 _MOST_GAPS: Final = 5
 
+# Messages that are taken until others have a turn.
+_BATCH: Final = 100
+
 
 class TcpPeer(Peer):
     """A peer at the other end of a connection.
@@ -69,12 +72,14 @@ class TcpPeer(Peer):
             if trio.current_time() >= self._quiet_until:
                 break
             await trio.sleep_until(self._quiet_until)
-        if self._outbox is None:
+        outbox = self._outbox
+        if outbox is None:
             raise ConnectionLost("the connection is gone", self._where())
         try:
-            self._outbox.write(data)
+            await outbox.wait_below(self._max_message_size)
+            outbox.write(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise ConnectionLost(str(error), self._where()) from error
+            raise ConnectionLost(str(outbox.failure or error), self._where()) from error
 
     def connect(self, transport: Transport) -> Outbox:
         """Send over this connection from now on."""
@@ -89,11 +94,11 @@ class TcpPeer(Peer):
                 nursery.start_soon(outbox.run)
                 await self._receive(outbox)
             failure = ConnectionLost("the peer has closed the connection", self._where())
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            failure = ConnectionLost(str(error), self._where())
-        except RemoteProtocolError as error:
-            failure = ConnectionLost(str(error), self._where())
-            self._endpoint.limited_log.warning("%s: connection closed: %s", self._rig, failure)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, RemoteProtocolError) as error:
+            reason = outbox.failure or error
+            failure = ConnectionLost(str(reason), self._where())
+            if isinstance(reason, RemoteProtocolError):
+                self._endpoint.limited_log.warning("%s: connection closed: %s", self._rig, failure)
         finally:
             # Before anything is awaited: a new connection is none of our business.
             self._outbox = None
@@ -112,13 +117,22 @@ class TcpPeer(Peer):
             if not data:
                 return
             self.exchange.receive_data(data)
-            now = trio.current_time()
-            while (received := self.exchange.next_received(now)) is not None:
-                if received.echo is not None:
-                    outbox.write(received.echo)
-                    self._quiet_until = now + ANSWER_GAP
-                self._endpoint.take(received, self.address, self)
-            await outbox.wait_below(self._max_message_size)
+            while await self._take_some(outbox):
+                await trio.lowlevel.checkpoint()  # one piece may hold thousands
+
+    async def _take_some(self, outbox: Outbox) -> bool:
+        """Take some of the messages that have come; whether there may be more."""
+        await outbox.wait_below(self._max_message_size)
+        now = trio.current_time()
+        for _ in range(_BATCH):
+            received = self.exchange.next_received(now)
+            if received is None:
+                return False
+            if received.echo is not None:
+                outbox.write(received.echo)
+                self._quiet_until = now + ANSWER_GAP
+            self._endpoint.take(received, self.address, self)
+        return True
 
     async def _receive_piece(self, transport: Transport) -> bytes:
         if not self.exchange.incomplete:

@@ -104,8 +104,8 @@ class RigCommunicator:
       cannot carry.
     - trio.ClosedResourceError when the communicator is closed.
 
-    Cancelled, a message may have arrived or not; the next one is not affected. Over TCP, one that was cut
-    off in the middle ends the connection; `open_rig_communicator` connects anew for the next one.
+    Cancelled, a message may have arrived or not; the next one is not affected. A TCP communicator connects
+    anew for the next message when its connection is lost.
 
     Attributes:
         name: What it is called in messages and events.

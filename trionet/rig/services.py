@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Unpack
+from typing import Any, Final, TypeVar, Unpack
 
 import trio
 
@@ -22,6 +22,8 @@ from trionet.wire.rig_messages import (
     start_message,
 )
 from trionet.wire.rig_uri import AnyURI
+
+T = TypeVar("T")
 
 #: Seconds for all answers by default, as upstream.
 RESPONSE_TIMEOUT: Final = 10.0
@@ -227,6 +229,7 @@ class RigServices(Mapping[str, RigCommunicator]):
         wanted = ExpMessage.validate(event, allow_bitwise=False)
 
         async def wait_one(name: str, begun: trio.Event) -> list[Any]:
+            begun.set()
             with trio.move_on_after(self.response_timeout):
                 return (await self[name].wait_event(wanted)).data
             raise self._no_answer(name, wanted)
@@ -244,6 +247,7 @@ class RigServices(Mapping[str, RigCommunicator]):
         """
 
         async def wait_one(name: str, begun: trio.Event) -> None:
+            begun.set()
             reason: Exception = EchoTimeout(
                 f"not there within {seconds} s", CallInfo(str(self[name].uri), name)
             )
@@ -308,8 +312,11 @@ class RigServices(Mapping[str, RigCommunicator]):
             if name not in responses and name not in failed:
                 failed[name] = NotAsked("given up, because another rig had failed", CallInfo(target=name))
         if failed:
-            raise ServicesError(failed, responses)
-        return {name: responses[name] for name in self}
+            raise ServicesError(self._in_order(failed), self._in_order(responses))
+        return self._in_order(responses)
+
+    def _in_order(self, by_name: Mapping[str, T]) -> dict[str, T]:
+        return {name: by_name[name] for name in self if name in by_name}
 
 
 @contextlib.asynccontextmanager

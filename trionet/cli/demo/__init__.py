@@ -8,9 +8,9 @@ from typing import Final
 from trionet.cli.parser import CommandParser
 
 _DESCRIPTION: Final = """\
-A laser controller, an experiment and an operator, each a process of its own as they would be on the PCs of
-a laboratory, talk over real sockets on this machine. Each step says what it does. It takes a few seconds,
-ends by itself, and leaves no process behind.
+A laser controller, an experiment, two rigs and an operator, each a process of its own as they would be on
+the PCs of a laboratory, talk over real sockets on this machine. Each step says what it does. It takes a few
+seconds, ends by itself, and leaves no process behind.
 """
 
 _EPILOG: Final = """\
@@ -25,7 +25,7 @@ def add_demo_parser(commands: argparse._SubParsersAction[CommandParser]) -> None
     """Add ``trionet demo`` to the commands."""
     demo = commands.add_parser(
         "demo",
-        help="show what trionet does, with a laser, an experiment and an operator",
+        help="show what trionet does, with a laser, two rigs and an operator",
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )

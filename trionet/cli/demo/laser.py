@@ -9,7 +9,6 @@ whoever has started it cannot leave it behind.
 from __future__ import annotations
 
 import functools
-import os
 import sys
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ import trio
 from trio_util import AsyncValue
 
 from trionet import RpcServer, serve_rpc
+from trionet.cli.demo.processes import end_with_starter
 
 _MOST_POWER: Final = 50.0
 
@@ -103,7 +103,7 @@ class Laser:
 async def run_controller(port: int) -> None:
     """Serve a laser until a client terminates the server, or standard input ends."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_end_with_starter, nursery.cancel_scope)
+        nursery.start_soon(end_with_starter, nursery.cancel_scope)
         await _serve(port)
         nursery.cancel_scope.cancel()
 
@@ -121,16 +121,6 @@ async def _serve(port: int) -> None:
         )
         server: RpcServer = await nursery.start(serve)
         print(server.port, flush=True)
-
-
-async def _end_with_starter(scope: trio.CancelScope) -> None:
-    def read_until_end() -> None:
-        # Not sys.stdin: a thread that is left waiting in it would hold its lock when the program ends.
-        while os.read(0, 1024):
-            pass
-
-    await trio.to_thread.run_sync(read_until_end, abandon_on_cancel=True)
-    scope.cancel()
 
 
 if __name__ == "__main__":

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
 import trio
+
+#: Attempts to serve the port of a process that was killed, should something else have it for a moment.
+START_ATTEMPTS: Final = 5
 
 
 class Program:
@@ -67,6 +71,18 @@ async def run_program(module: str, *arguments: str) -> AsyncIterator[Program]:
             await process.wait()
             await process.stdin.aclose()
             await process.stdout.aclose()
+
+
+async def end_with_starter(scope: trio.CancelScope) -> None:
+    """The other side of it, in the program: cancel its work when standard input ends."""
+
+    def read_until_end() -> None:
+        # Not sys.stdin: a thread that is left waiting in it would hold its lock when the program ends.
+        while os.read(0, 1024):
+            pass
+
+    await trio.to_thread.run_sync(read_until_end, abandon_on_cancel=True)
+    scope.cancel()
 
 
 def _group_of_its_own() -> dict[str, Any]:

@@ -18,7 +18,8 @@ from trionet import (
 )
 from trionet.cli.demo.narrator import Narrator, StepFailed, check
 from trionet.cli.demo.outage import follow_scan
-from trionet.cli.demo.processes import Program, run_program
+from trionet.cli.demo.processes import START_ATTEMPTS, Program, run_program
+from trionet.cli.demo.session import open_session, start_rigs
 from trionet.cli.feeds import log_told
 from trionet.cli.tasks import until_first
 
@@ -30,14 +31,12 @@ _PATIENCE: Final = 0.2
 _RETRY_INTERVAL: Final = 0.1
 # Seconds for all of it: far more than a slow machine needs, so whoever waits longer waits in vain.
 _MOST_TIME: Final = 60.0
-# Attempts to serve the port of a process that was killed, should something else have it for a moment.
-_START_ATTEMPTS: Final = 5
 
 
 def run_demo() -> int:
     """Run the demo. Returns the exit status."""
     narrator = Narrator()
-    print("A laser controller, an experiment, and an operator, which is this process.", flush=True)
+    print("A laser controller, an experiment, two rigs, and an operator, which is this process.", flush=True)
     finished = False
     with contextlib.suppress(StepFailed):
         finished = trio.run(_play_in_time, narrator)
@@ -75,6 +74,13 @@ async def play(narrator: Narrator) -> None:
         with narrator.step("The controller is killed, and comes back"):
             async with _open_logbook(narrator, port) as logbook:
                 controller = await _kill_and_restart(narrator, lab, logbook, operator, controller)
+        with narrator.step("Two rigs, one of them slow, begin an experiment together"):
+            rigs = await start_rigs(narrator, lab)
+            session = await lab.enter_async_context(open_session(narrator, rigs))
+            await session.begin()
+        with narrator.step("A rig dies in the middle, and comes back"):
+            await session.lose_one()
+            await session.find_it_again(lab)
         with narrator.step("Shut down"):
             await _shut_down(narrator, controller)
 
@@ -89,7 +95,7 @@ class _Controller:
 
 async def _start_controller(narrator: Narrator, lab: contextlib.AsyncExitStack, port: int) -> _Controller:
     started = trio.current_time()
-    for _ in range(_START_ATTEMPTS):
+    for _ in range(START_ATTEMPTS):
         program = await lab.enter_async_context(run_program("trionet.cli.demo.laser", str(port)))
         line = await program.read_line()
         if line is not None:
