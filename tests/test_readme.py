@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ def code_blocks() -> list[str]:
 async def test_controller_and_client(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    controller, client, _ = code_blocks()
+    controller, client, *_ = code_blocks()
     started: list[tuple[Any, ...]] = []
     monkeypatch.setattr(trio, "run", lambda *arguments: started.append(arguments))
     names: dict[str, Any] = {}
@@ -47,7 +49,7 @@ class RecordingNursery:
 
 
 async def test_published_state(capsys: pytest.CaptureFixture[str]) -> None:
-    *_, published = code_blocks()
+    _, _, published, _ = code_blocks()
     names: dict[str, Any] = {"trionet": trionet}
     async with trio.open_nursery() as nursery:
         recording = RecordingNursery(nursery)
@@ -58,3 +60,28 @@ async def test_published_state(capsys: pytest.CaptureFixture[str]) -> None:
         await names["monitor"]()
         publisher.cancel_scope.cancel()
     assert capsys.readouterr().out == "{'counts': [42]}\n"
+
+
+async def test_rigs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    *_, rigs = code_blocks()
+    ports: list[int] = []
+    listening = trio.Event()
+    open_listener = trionet.open_rig_listener
+
+    @contextlib.asynccontextmanager
+    async def open_somewhere(uri: str) -> AsyncIterator[trionet.RigCommunicator]:
+        async with open_listener(uri.replace("11001", "0")) as rig:
+            ports.append(rig.port)
+            listening.set()
+            yield rig
+
+    monkeypatch.setattr(trionet, "open_rig_listener", open_somewhere)
+    names: dict[str, Any] = {"trio": trio, "trionet": trionet}
+    async with trio.open_nursery() as nursery:
+        exec(rigs, names)
+        nursery.start_soon(names["cameras"])
+        await listening.wait()
+        exec(rigs.replace("11001", str(ports[0])), names)
+        await names["session"]()
+        nursery.cancel_scope.cancel()
+    assert capsys.readouterr().out == "{'cameras': ['recording']}\n"

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,7 +13,8 @@ from typing import Any
 import pytest
 import trio
 
-from tests.cli.commands import PROGRAM, Commands, run_program
+from tests.cli.commands import Commands, run_program
+from tests.cli.demo import demo_until, is_running, posix_only
 from tests.cli.laser import start_server
 from trionet import RpcServer, open_rpc_client, serve_rpc
 from trionet.cli.demo import outage, scenario
@@ -27,23 +26,13 @@ from trionet.cli.demo.processes import run_program as run_demo_program
 from trionet.cli.demo.relay import Relay
 from trionet.testing import open_memory_rpc_client
 
-posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals")
-
-
-def is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
 
 async def test_the_demo() -> None:
     done = await run_program("demo")
     assert (done.status, done.err) == (0, "")
     assert "FAILED" not in done.out
-    assert done.out.count("   ok  ") == 7
-    total = re.search(r"^All 7 steps ok in ([\d.]+) s\.$", done.out, re.MULTILINE)
+    assert done.out.count("   ok  ") == 9
+    total = re.search(r"^All 9 steps ok in ([\d.]+) s\.$", done.out, re.MULTILINE)
     assert total is not None
     missed = re.search(r"all of it, (\d+) missed points included$", done.out, re.MULTILINE)
     assert missed is not None
@@ -52,7 +41,7 @@ async def test_the_demo() -> None:
     assert measured is not None
     assert f"the operator's copy has the same checksum, {measured[1]}\n" in done.out
     pids = {int(pid) for pid in re.findall(r"process (\d+)", done.out)}
-    assert len(pids) == 3
+    assert len(pids) == 6  # two controllers, an experiment, three rigs
     if sys.platform != "win32":
         assert not any(map(is_running, pids))
 
@@ -60,20 +49,8 @@ async def test_the_demo() -> None:
 @contextlib.asynccontextmanager
 async def demo_with_controller() -> AsyncIterator[tuple[trio.Process, int, int]]:
     """The demo as a process, once its controller runs; with pid and port of that."""
-    process = await trio.lowlevel.open_process([*PROGRAM, "demo"], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    try:
-        text = b""
-        while (found := re.search(rb"process (\d+) serves \S+:(\d+),", text)) is None:
-            data = await process.stdout.receive_some()
-            assert data, "the demo has ended"
-            text += data
+    async with demo_until(rb"process (\d+) serves \S+:(\d+),") as (process, (found,)):
         yield process, int(found[1]), int(found[2])
-    finally:
-        with trio.CancelScope(shield=True):
-            process.kill()
-            await process.wait()
-            await process.stdout.aclose()
 
 
 @posix_only

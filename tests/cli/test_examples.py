@@ -115,6 +115,13 @@ async def test_logging() -> None:
     assert error.getMessage().startswith("switching off failed\nTraceback (most recent call last):\n")
 
 
+async def test_rigs() -> None:
+    async with serving("08_a_rig.py", "listening") as left, serving("08_a_rig.py", "listening") as right:
+        done = await run_example("09_many_rigs.py", left, right)
+    shown = readme_output("python examples/09_many_rigs.py")
+    assert done == [line.replace(":11002)", f":{right})") for line in shown]
+
+
 def test_every_example_is_in_the_readme() -> None:
     readme = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     for example in EXAMPLES.glob("[0-9]*.py"):

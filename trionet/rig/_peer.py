@@ -102,7 +102,7 @@ class Peer(ABC):
             self._outcome = None
             self._turn.release()
         times = f" {attempts} times" if attempts > 1 else ""
-        where = CallInfo(format_address(self.address), self._rig, elapsed=trio.current_time() - called)
+        where = CallInfo(format_address(self.address), rig=self._rig, elapsed=trio.current_time() - called)
         raise EchoTimeout(f"sent{times}, but no echo came within {echo_timeout} s", where)
 
     async def _attempt(self, data: bytes, echo_timeout: float, left: int, begun: trio.Event) -> bool:

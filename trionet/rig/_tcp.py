@@ -32,9 +32,6 @@ ANSWER_GAP: Final = 0.02
 # and if it is upstream's takes our message for a bad one anyway.
 _MOST_GAPS: Final = 5
 
-# Messages that are taken until others have a turn.
-_BATCH: Final = 100
-
 
 class TcpPeer(Peer):
     """A peer at the other end of a connection.
@@ -117,22 +114,14 @@ class TcpPeer(Peer):
             if not data:
                 return
             self.exchange.receive_data(data)
-            while await self._take_some(outbox):
-                await trio.lowlevel.checkpoint()  # one piece may hold thousands
-
-    async def _take_some(self, outbox: Outbox) -> bool:
-        """Take some of the messages that have come; whether there may be more."""
-        await outbox.wait_below(self._max_message_size)
-        now = trio.current_time()
-        for _ in range(_BATCH):
-            received = self.exchange.next_received(now)
-            if received is None:
-                return False
-            if received.echo is not None:
-                outbox.write(received.echo)
-                self._quiet_until = now + ANSWER_GAP
-            self._endpoint.take(received, self.address, self)
-        return True
+            while (received := self.exchange.next_received(trio.current_time())) is not None:
+                if received.echo is not None:
+                    outbox.write(received.echo)
+                    self._quiet_until = trio.current_time() + ANSWER_GAP
+                self._endpoint.take(received, self.address, self)
+                await outbox.wait_below(self._max_message_size)
+                # There may be thousands, and a round between two lets their callbacks begin in order.
+                await trio.lowlevel.checkpoint()
 
     async def _receive_piece(self, transport: Transport) -> bytes:
         if not self.exchange.incomplete:
@@ -142,7 +131,7 @@ class TcpPeer(Peer):
         raise RemoteProtocolError(f"a message was not continued within {STALL_TIMEOUT} s")
 
     def _where(self) -> CallInfo:
-        return CallInfo(format_address(self.address), self._rig)
+        return CallInfo(format_address(self.address), rig=self._rig)
 
 
 class TcpServerEndpoint(Endpoint):
@@ -185,7 +174,7 @@ class TcpServerEndpoint(Endpoint):
             raise TypeError("a listener needs the address to send to")
         peer = self._peers.get((address[0], address[1]))
         if peer is None:
-            where = CallInfo(format_address(address), self.owner.name)
+            where = CallInfo(format_address(address), rig=self.owner.name)
             raise ConnectionLost("there is no such connection", where)
         return peer
 
@@ -226,7 +215,7 @@ class TcpClientEndpoint(Endpoint):
             OSError: if it cannot be.
         """
         transport = await self._connect()
-        if self.closed or self._nursery is None:
+        if self._nursery is None or self._nursery.cancel_scope.cancel_called:
             await transport.aclose()
             raise trio.ClosedResourceError("the communicator is closed")
         self._nursery.start_soon(self._peer.converse, self._peer.connect(transport))

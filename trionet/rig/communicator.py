@@ -351,9 +351,9 @@ class RigCommunicator:
         if incoming.event == ERROR:
             text, event = incoming.data
             self._reports.warning(
-                "%s: a callback for event %s has failed at %s: %s",
+                "%s: a callback for %s has failed at %s: %s",
                 self.name,
-                event,
+                _event_name(event),
                 format_address(address),
                 text,
             )
@@ -373,3 +373,11 @@ class RigCommunicator:
             await self.send(message, address=event.address if self._remote is None else None)
         except (TrionetError, OSError, trio.ClosedResourceError) as failure:
             self._reports.warning("%s: %s was not told: %s", self.name, sender, failure)
+
+
+def _event_name(event: Any) -> str:
+    """The name of an event that somebody has sent."""
+    try:
+        return ExpMessage.validate(event, allow_bitwise=False).name or str(event)
+    except (TypeError, ValueError):
+        return repr(event)

@@ -130,7 +130,7 @@ class RigEvents:
                 return received
             if received.event == ERROR and received.data[1] == event:
                 class_name, _, text = str(received.data[0]).partition(": ")
-                where = CallInfo(format_address(received.address), received.rig, event.name)
+                where = CallInfo(format_address(received.address), rig=received.rig, event=event.name)
                 raise RemoteError(class_name, text, where)
 
     def __aiter__(self) -> RigEvents:

@@ -249,7 +249,7 @@ class RigServices(Mapping[str, RigCommunicator]):
         async def wait_one(name: str, begun: trio.Event) -> None:
             begun.set()
             reason: Exception = EchoTimeout(
-                f"not there within {seconds} s", CallInfo(str(self[name].uri), name)
+                f"not there within {seconds} s", CallInfo(str(self[name].uri), rig=name)
             )
             with trio.move_on_after(seconds):
                 while True:
@@ -275,7 +275,7 @@ class RigServices(Mapping[str, RigCommunicator]):
         return {name: rig.clear_callbacks(event, callback) for name, rig in self.items()}
 
     def _no_answer(self, name: str, event: ExpMessage) -> ResponseTimeout:
-        where = CallInfo(str(self[name].uri), name, event.name, self.response_timeout)
+        where = CallInfo(str(self[name].uri), rig=name, event=event.name, elapsed=self.response_timeout)
         return ResponseTimeout("the rig has not answered in time", where)
 
     async def _each(
@@ -310,7 +310,7 @@ class RigServices(Mapping[str, RigCommunicator]):
                     await run(name, trio.Event())
         for name in order:
             if name not in responses and name not in failed:
-                failed[name] = NotAsked("given up, because another rig had failed", CallInfo(target=name))
+                failed[name] = NotAsked("given up, because another rig had failed", CallInfo(rig=name))
         if failed:
             raise ServicesError(self._in_order(failed), self._in_order(responses))
         return self._in_order(responses)

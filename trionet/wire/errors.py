@@ -16,6 +16,8 @@ class CallInfo:
         method: Name of the method that was called.
         elapsed: Seconds from the beginning of the call, or of the connection attempt.
         remote_traceback: Traceback of a remote exception, outermost call first, as the server formatted it.
+        rig: Name of the rig, for experiment messages.
+        event: Name of the event, likewise.
     """
 
     peer: str | None = None
@@ -23,9 +25,15 @@ class CallInfo:
     method: str | None = None
     elapsed: float | None = None
     remote_traceback: tuple[str, ...] = ()
+    rig: str | None = None
+    event: str | None = None
 
     def __str__(self) -> str:
         parts = []
+        if self.event is not None:
+            parts.append(f"event {self.event}")
+        if self.rig is not None:
+            parts.append(f"rig {self.rig!r}")
         if self.method is not None:
             parts.append(f"method {self.method!r}")
         if self.target is not None:
