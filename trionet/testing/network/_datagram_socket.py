@@ -12,7 +12,7 @@ import trio
 
 from trionet.testing.network._packets import BROADCAST, Endpoint, Packet, is_wildcard, sockaddr
 from trionet.testing.network._ports import covers
-from trionet.testing.network._socket import VirtualSocket, os_error
+from trionet.testing.network._socket import PEEK, VirtualSocket, os_error
 from trionet.testing.network._waiting import Waiter
 
 if TYPE_CHECKING:
@@ -158,12 +158,12 @@ class DatagramSocket(VirtualSocket):
             raise ValueError("negative buffersize in recvfrom")
 
         def receive() -> tuple[bytes, Any] | None:
-            self._check_flags(flags, socket.MSG_PEEK)
+            self._check_flags(flags, PEEK)
             self._raise_pending()
             if not self._queue:
                 return (b"", None) if self._receiving_shut else None
             payload, src = self._queue[0]
-            if not flags & socket.MSG_PEEK:
+            if not flags & PEEK:
                 self._queue.popleft()
                 self._queued -= len(payload) + _OVERHEAD
             return payload[:count], sockaddr(self._family, src.address, src.port)
@@ -203,11 +203,13 @@ class DatagramSocket(VirtualSocket):
 
     def listen(self, backlog: int = 128) -> None:
         """Not of UDP."""
+        self._check_open()
         raise os_error(errno.EOPNOTSUPP)
 
     async def accept(self) -> tuple[trio.socket.SocketType, Any]:
         """Not of UDP."""
         await trio.lowlevel.checkpoint()
+        self._check_open()
         raise os_error(errno.EOPNOTSUPP)
 
     def waiters(self) -> tuple[Waiter, ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from trionet.testing.network._packets import BROADCAST, Endpoint, Packet, sockaddr
-from trionet.testing.network._socket import VirtualSocket, os_error
+from trionet.testing.network._socket import PEEK, VirtualSocket, os_error
 from trionet.testing.network._tcp import Connection
 from trionet.testing.network._tcp_driver import TcpDriver
 from trionet.testing.network._tcp_states import State
@@ -37,6 +37,7 @@ class StreamSocket(VirtualSocket):
         self._half_open: dict[TcpDriver, None] = {}
         self._accepting = Waiter()
         self._idle = Waiter()  # of a new socket, for which nothing is ever worth waiting
+        self._asked_again = driver is not None
 
     @property
     def driver(self) -> TcpDriver | None:
@@ -60,6 +61,12 @@ class StreamSocket(VirtualSocket):
             await trio.lowlevel.checkpoint_if_cancelled()
             try:
                 self._check_open()
+                if self.peer is not None and not self._asked_again:
+                    # Linux wants the outcome of connecting to be asked for. Trio never does, so if a program
+                    # connects once more, this is what it is told the first time.
+                    self._asked_again = True
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+                    return
                 driver = self._begin_to_connect(self._destination(host), port)
             except OSError:
                 await trio.lowlevel.cancel_shielded_checkpoint()
@@ -181,10 +188,10 @@ class StreamSocket(VirtualSocket):
         count = operator.index(buflen)
         if count < 0:
             raise ValueError("negative buffersize in recv")
-        peek = bool(flags & socket.MSG_PEEK)
+        peek = bool(flags & PEEK)
 
         def receive() -> bytes | None:
-            self._check_flags(flags, socket.MSG_PEEK)
+            self._check_flags(flags, PEEK)
             driver = self._connected(errno.ENOTCONN)
             if count == 0:
                 return b""
