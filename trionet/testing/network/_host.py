@@ -58,10 +58,11 @@ class VirtualHost:
         `functools.partial`.
 
         Raises:
-            RuntimeError: if the network is not open.
+            RuntimeError: if the network is not open, or the host has crashed.
         """
-        scope = self._new_scope()
-        self._nursery().start_soon(self._run, scope, async_fn, args, name=self._task_name(async_fn, name))
+        nursery = self._nursery()
+        life = self._new_life()
+        nursery.start_soon(self._run, life, async_fn, args, name=self._task_name(async_fn, name))
 
     async def start(self, async_fn: Callable[..., Awaitable[object]], *args: Any, name: object = None) -> Any:
         """Start a task that lives on this host, and wait until it says that it has started.
@@ -69,15 +70,16 @@ class VirtualHost:
         As `trio.Nursery.start`, so `await host.start(trionet.serve_rpc, targets, 3251)` works: what the task
         passes to ``task_status.started()`` is returned. Cancelled before that, the task is cancelled.
         """
-        scope = self._new_scope()
+        nursery = self._nursery()
+        life = self._new_life()
 
         async def run(*, task_status: trio.TaskStatus[Any]) -> None:
             async def with_status(*args: Any) -> object:
                 return await async_fn(*args, task_status=task_status)
 
-            await self._run(scope, with_status, args)
+            await self._run(life, with_status, args)
 
-        return await self._nursery().start(run, name=self._task_name(async_fn, name))
+        return await nursery.start(run, name=self._task_name(async_fn, name))
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[VirtualHost]:
@@ -92,13 +94,12 @@ class VirtualHost:
         finally:
             RESIDENCE.reset(token)
 
-    def _new_scope(self) -> trio.CancelScope:
+    def _new_life(self) -> tuple[trio.CancelScope, Residence]:
+        if not self.stack.alive:
+            raise RuntimeError(f"{self.name} has crashed: nothing can be started there before restart()")
         scope = trio.CancelScope()
-        if self.stack.alive:
-            self._scopes[scope] = None
-        else:
-            scope.cancel()  # nothing runs on a host that is down
-        return scope
+        self._scopes[scope] = None
+        return scope, Residence(self, self.stack)
 
     def _task_name(self, async_fn: object, name: object) -> str:
         if name is None:
@@ -108,9 +109,13 @@ class VirtualHost:
         return f"{self.name}: {name}"
 
     async def _run(
-        self, scope: trio.CancelScope, async_fn: Callable[..., Awaitable[object]], args: tuple[Any, ...]
+        self,
+        life: tuple[trio.CancelScope, Residence],
+        async_fn: Callable[..., Awaitable[object]],
+        args: tuple[Any, ...],
     ) -> None:
-        RESIDENCE.set(Residence(self, self.stack))
+        scope, residence = life
+        RESIDENCE.set(residence)
         try:
             with scope:
                 await async_fn(*args)

@@ -51,7 +51,7 @@ class Netstat(list[SocketInfo]):
 
 def netstat(stack: Stack) -> Netstat:
     """The sockets of a stack in order of creation, then the connections that nobody holds any more."""
-    return Netstat([*_sockets(stack), *_connections(stack)])
+    return Netstat([*_sockets(stack), *_connections(stack)] if stack.alive else [])
 
 
 def _sockets(stack: Stack) -> Iterator[SocketInfo]:

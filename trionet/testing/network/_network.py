@@ -128,6 +128,7 @@ class VirtualNetwork:
         finally:
             self._nursery = None
             for host in self._fabric.hosts.values():
+                host.stack.alive = False
                 for sock in tuple(host.stack.sockets):
                     sock.close()
             trio.socket.set_custom_socket_factory(factory_before)

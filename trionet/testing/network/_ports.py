@@ -83,18 +83,18 @@ class PortTable:
             if not owners:
                 del self._owners[port]
 
-    def free_port(self) -> int:
+    def free_port(self, otherwise: int = errno.EADDRINUSE) -> int:
         """A port that nobody has.
 
         Raises:
-            OSError: EADDRINUSE if there is none.
+            OSError: with the errno `otherwise`, if there is none.
         """
         for _ in range(_FIRST, _LAST + 1):
             port = self._next
             self._next = port + 1 if port < _LAST else _FIRST
             if port not in self._owners:
                 return port
-        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        raise OSError(otherwise, os.strerror(otherwise))
 
 
 def _overlap(owner: Owner, address: str, other: Owner) -> bool:

@@ -27,7 +27,7 @@ from trionet.testing.network._packets import (
     sockaddr,
 )
 from trionet.testing.network._ports import PortTable
-from trionet.testing.network._residence import may_use
+from trionet.testing.network._residence import RESIDENCE, Residence, may_use
 from trionet.testing.network._waiting import Waiter
 
 if TYPE_CHECKING:
@@ -198,7 +198,12 @@ class VirtualSocket(trio.socket.SocketType):
         flags = socket.AI_PASSIVE if local else 0
         if self.dual:
             flags |= getattr(socket, "AI_V4MAPPED", 0)
-        found = await trio.socket.getaddrinfo(host, port, family, self._kind, self._proto, flags)
+        # The socket's host asks, wherever the task lives that was handed the socket.
+        token = RESIDENCE.set(Residence(self._stack.host, self._stack))
+        try:
+            found = await trio.socket.getaddrinfo(host, port, family, self._kind, self._proto, flags)
+        finally:
+            RESIDENCE.reset(token)
         normed = found[0][4]
         return canonical(family, str(normed[0])), int(normed[1])
 

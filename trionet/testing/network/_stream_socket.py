@@ -38,6 +38,7 @@ class StreamSocket(VirtualSocket):
         self._accepting = Waiter()
         self._idle = Waiter()  # of a new socket, for which nothing is ever worth waiting
         self._asked_again = driver is not None
+        self._bound = (self.local_address, 0)  # before it was connected
 
     @property
     def driver(self) -> TcpDriver | None:
@@ -79,8 +80,9 @@ class StreamSocket(VirtualSocket):
         number = driver.connection.error
         if number:
             self._driver = None  # it may try again
-            self.local_port = 0
-            driver.connection.error = 0
+            self.local_address, self.local_port = self._bound
+            if self.local_port:
+                self._ports.add(self, self.local_port)
             text = f"Error connecting to {address!r}: {os.strerror(number)}"
             raise OSError(number, text)
 
@@ -93,7 +95,7 @@ class StreamSocket(VirtualSocket):
             raise os_error(errno.ENETUNREACH)
         stack = self._stack
         source = stack.source_for(address, self.local_address)
-        local_port = self.local_port or self._ports.free_port()
+        local_port = self.local_port or self._ports.free_port(errno.EADDRNOTAVAIL)
         connection = Connection(
             stack.endpoint(source, local_port),
             stack.endpoint(address, port),
@@ -101,6 +103,7 @@ class StreamSocket(VirtualSocket):
         )
         driver = self._make_driver(connection)
         stack.add_driver(driver)
+        self._bound = (self.local_address, self.local_port)
         if self.local_port:
             self._ports.remove(self, local_port)  # the driver has it now
         self.local_address, self.local_port = source, local_port

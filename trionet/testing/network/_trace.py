@@ -14,7 +14,9 @@ from typing import Final, NamedTuple
 
 from trionet.testing.network._packets import Packet
 
-_BATCH: Final = 2048
+_BATCH: Final = 512
+# Bytes of payload that the entries may keep alive; with more, fewer entries are kept.
+_PAYLOAD_LIMIT: Final = 16 * 1024 * 1024
 
 
 class TraceEntry(NamedTuple):
@@ -46,7 +48,9 @@ class Trace:
     """
 
     def __init__(self, length: int) -> None:
-        self._entries: deque[TraceEntry] = deque(maxlen=length)
+        self._entries: deque[TraceEntry] = deque()
+        self._length = length
+        self._payload = 0
         self._undigested: list[TraceEntry] = []
         self._digest = hashlib.sha256()
         self._count = 0
@@ -55,11 +59,12 @@ class Trace:
     @property
     def length(self) -> int:
         """How many entries are kept; may be set, which keeps the last ones."""
-        return self._entries.maxlen or 0
+        return self._length
 
     @length.setter
     def length(self, length: int) -> None:
-        self._entries = deque(self._entries, maxlen=length)
+        self._length = length
+        self._forget()
 
     @property
     def count(self) -> int:
@@ -77,8 +82,19 @@ class Trace:
         entry = TraceEntry(now - self.start, what, packet, why)
         self._entries.append(entry)
         self._undigested.append(entry)
+        if packet is not None:
+            self._payload += len(packet.payload)
+        if len(self._entries) > self._length or self._payload > _PAYLOAD_LIMIT:
+            self._forget()
         if len(self._undigested) >= _BATCH:
             self._digest_batch()
+
+    def _forget(self) -> None:
+        entries = self._entries
+        while entries and (len(entries) > self._length or self._payload > _PAYLOAD_LIMIT):
+            packet = entries.popleft().packet
+            if packet is not None:
+                self._payload -= len(packet.payload)
 
     def last(self, count: int) -> str:
         """The last entries as text."""
