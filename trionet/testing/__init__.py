@@ -5,6 +5,7 @@ simulated network (`trionet.testing.network`), a test of hours of waiting takes 
 the same result.
 """
 
+from trionet.testing._lab import Lab, open_lab
 from trionet.testing._rpc import open_memory_rpc_client
 from trionet.testing.network._errors import NotOnHostError, UnknownHostError
 from trionet.testing.network._host import VirtualHost
@@ -35,6 +36,7 @@ __all__ = [
     "Drop",
     "Duplicate",
     "Endpoint",
+    "Lab",
     "Link",
     "Netstat",
     "NotOnHostError",
@@ -48,6 +50,7 @@ __all__ = [
     "Verdict",
     "VirtualHost",
     "VirtualNetwork",
+    "open_lab",
     "open_memory_rpc_client",
     "open_virtual_network",
     "reset_after",

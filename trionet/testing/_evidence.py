@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from textwrap import indent
 from typing import TYPE_CHECKING, Final
+
+import trio
 
 if TYPE_CHECKING:
     from trionet.testing.network._netstat import Netstat
@@ -47,6 +50,18 @@ class Evidence:
                 for host in self._network.hosts
             }
 
+    @contextlib.contextmanager
+    def secured_in_time(self) -> Iterator[None]:
+        """Secure it when the block ends or a host's task fails; for a block within that of the network."""
+        nursery = self._network._open_nursery()
+        witness = _Witness(nursery.cancel_scope, self)
+        trio.lowlevel.add_instrument(witness)
+        try:
+            yield
+        finally:
+            trio.lowlevel.remove_instrument(witness)
+            self.secure()
+
     def __str__(self) -> str:
         return "\n".join(self._lines())
 
@@ -67,3 +82,19 @@ class Evidence:
         if idle:
             more = f" and {len(idle) - HOSTS} more" if len(idle) > HOSTS else ""
             yield f"no sockets on: {', '.join(idle[:HOSTS])}{more}"
+
+
+class _Witness(trio.abc.Instrument):
+    """Secures evidence when a host's task has failed.
+
+    That cancels the nursery, but Trio tells us before the other tasks take notice and close their sockets.
+    """
+
+    def __init__(self, scope: trio.CancelScope, evidence: Evidence) -> None:
+        self._scope = scope
+        self._evidence = evidence
+
+    def task_exited(self, task: trio.lowlevel.Task) -> None:
+        """Called by Trio when a task is over."""
+        if self._scope.cancel_called:
+            self._evidence.secure()

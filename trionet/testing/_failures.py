@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -74,7 +75,7 @@ class SeedSummary:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter, config: pytest.Config
-    ) -> Iterator[None]:
+    ) -> Generator[None, object, object]:
         stats: dict[str, list[Any]] = terminalreporter.stats
         tests = {name: test for name, test in _tests(stats).items() if test.failed}
         hidden = {
@@ -85,21 +86,22 @@ class SeedSummary:
             for report in reports
         }
         # What is hidden is so for the summaries only. It was counted, and will be.
-        whole = {category: stats[category] for category in ("failed", "error") if category in stats}
-        stats |= {
-            category: [report for report in reports if id(report) not in hidden]
-            for category, reports in whole.items()
+        whole: dict[str, list[Any]] = {
+            category: stats[category] for category in ("failed", "error") if category in stats
         }
+        for category, reports in whole.items():
+            stats[category] = [report for report in reports if id(report) not in hidden]
         try:
-            yield
+            result = yield
         finally:
-            stats |= whole
+            stats.update(whole)
         several = {name: test for name, test in tests.items() if len(test.ran) > 1}
         if several:
             terminalreporter.write_sep("=", "virtual network: seeds that fail")
             for name, test in several.items():
                 for line in _lines(config, name, test):
                     terminalreporter.write_line(line)
+        return result
 
 
 def _tests(stats: dict[str, list[Any]]) -> dict[str, _Test]:
@@ -136,10 +138,10 @@ def _crash(config: pytest.Config, report: pytest.TestReport) -> tuple[tuple[str,
     crash = getattr(report.longrepr, "reprcrash", None)
     if crash is None:
         return ("", 0), str(report.longrepr).strip().partition("\n")[0]
-    path = str(crash.path)
-    inside = path.startswith(str(config.rootpath))
-    message = str(crash.message).partition("\n")[0]
-    return (os.path.relpath(path, config.rootpath) if inside else path, crash.lineno), message
+    path = Path(crash.path)
+    if path.is_relative_to(config.rootpath):
+        path = path.relative_to(config.rootpath)
+    return (str(path), crash.lineno), str(crash.message).partition("\n")[0]
 
 
 def _ranges(numbers: Iterable[int]) -> str:

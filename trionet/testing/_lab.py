@@ -43,8 +43,8 @@ class Lab(VirtualNetwork):
         clock = trio.lowlevel.current_clock()
         if not isinstance(clock, MockClock):
             raise RuntimeError(
-                "a lab needs a mock clock: trio.run(..., clock=trio.testing.MockClock(autojump_threshold=0)). "
-                "On the real clock, open a virtual network"
+                "a lab needs a mock clock, as in trio.run(..., clock=trio.testing.MockClock("
+                "autojump_threshold=0)); on the real clock, open a virtual network"
             )
         return clock
 
@@ -74,10 +74,8 @@ async def open_lab(*, seed: int | str = 0, **settings: Unpack[NetworkSettings]) 
     evidence = Evidence(lab)
     try:
         async with lab:
-            try:
+            with evidence.secured_in_time():
                 yield lab
-            finally:
-                evidence.secure()
     except Exception as error:
         if evidence.secured:
             error.add_note(f"virtual network with seed {seed!r}\n{evidence}")

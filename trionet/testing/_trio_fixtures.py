@@ -1,15 +1,16 @@
 """The fixtures that need pytest-trio; the plugin loads this module where pytest-trio is loaded.
 
-pytest-trio runs a test and its fixtures in one `trio.run`, from the hook ``pytest_runtest_call``. Two things
-it leaves to us there. It takes a clock from the arguments of the test alone, not from what its fixtures use;
-and a fixture is not told that the test has failed, only, after other fixtures have cleaned up, that it is over.
+pytest-trio runs a test and its fixtures in one `trio.run`, from the hook ``pytest_runtest_call``. There it
+leaves some things to us. It takes a clock from the arguments of the test alone, not from what its fixtures
+use; it does not tell a fixture that the test has failed, only that it is over, after the fixtures that use
+this one have cleaned up; and it raises what a test has raised in a group of one, whose report is less clear.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from typing import Any
 
 import pytest
@@ -33,10 +34,8 @@ async def virtual_network(request: pytest.FixtureRequest, lab_seed: int) -> Asyn
     network = make(seed=lab_seed, **({} if marks is None else marks.settings))
     evidence = request.node.stash[EVIDENCE] = Evidence(network)
     async with network:
-        try:
+        with evidence.secured_in_time():
             yield network
-        finally:
-            evidence.secure()  # before the sockets are closed
 
 
 @trio_fixture  # type: ignore[untyped-decorator]
@@ -53,13 +52,13 @@ async def lab(virtual_network: VirtualNetwork, autojump_clock: MockClock) -> Lab
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Prepare a test that uses a network; goes before pytest-trio, which wraps the test in a run."""
     if isinstance(item, pytest.Function) and "virtual_network" in item.fixturenames:
         if inspect.iscoroutinefunction(item.obj) and not hasattr(item.obj, "hypothesis"):
             item.obj = _securing_evidence(item.obj, item)
-        if "lab" in item.fixturenames and item.get_closest_marker("trio") is not None:
-            item.add_marker(pytest.mark.trio(run=_on_autojump_clock(item)), append=False)
+        if item.get_closest_marker("trio") is not None:
+            item.add_marker(pytest.mark.trio(run=_run_for(item)), append=False)
     return (yield)
 
 
@@ -80,12 +79,34 @@ def _securing_evidence(
     return run_test
 
 
-def _on_autojump_clock(item: pytest.Function) -> Callable[..., object]:
-    """The run function that was chosen for a test, with the clock of the fixture if the test brings none."""
+def _run_for(item: pytest.Function) -> Callable[..., object]:
+    """The run function that was chosen for a test, but with the clock of its lab if it brings none."""
     chosen = (mark.kwargs.get("run") for mark in item.iter_markers("trio"))
     run = next(filter(None, chosen), None) or choose_run(config=item.config)
 
-    def run_on_clock(*args: Any, clock: trio.abc.Clock | None = None, **options: Any) -> object:
-        return run(*args, clock=clock or item.funcargs["autojump_clock"], **options)
+    def run_test(*args: Any, clock: trio.abc.Clock | None = None, **options: Any) -> object:
+        __tracebackhide__ = True
+        if clock is None and "lab" in item.fixturenames:
+            autojump_clock = item.funcargs["autojump_clock"]
+            assert isinstance(autojump_clock, trio.abc.Clock)
+            clock = autojump_clock
+        try:
+            return run(*args, clock=clock, **options)
+        except BaseExceptionGroup as group:
+            error = _cause(group)
+        raise error  # here, where the group does not become its context
 
-    return run_on_clock
+    return run_test
+
+
+def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What was raised, without the group that the nursery of pytest-trio has made of it.
+
+    Nor is it told that this was while the test was being cancelled: that was because of it.
+    """
+    if group.message != "Exceptions from Trio nursery" or len(group.exceptions) > 1:
+        return group
+    error = group.exceptions[0]
+    if isinstance(error.__context__, trio.Cancelled):
+        error.__context__ = None
+    return error

@@ -7,7 +7,7 @@ It has the fixtures ``lab``, ``virtual_network`` and ``lab_seed``, the marker ``
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -83,8 +83,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add seeds and networks to reports."""
-    report: pytest.TestReport = yield
+    report = yield
     _failures.complete(report, item)
     return report
