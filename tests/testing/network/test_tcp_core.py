@@ -9,7 +9,8 @@ import random
 import pytest
 
 from trionet.testing import Endpoint, Packet
-from trionet.testing.network._tcp import MAX_SEGMENT, Connection
+from trionet.testing.network._tcp import Connection
+from trionet.testing.network._tcp_outbound import MAX_SEGMENT
 from trionet.testing.network._tcp_states import TRANSITIONS, Cause, State
 from trionet.testing.network._tcp_timing import GIVE_UP_TIME
 

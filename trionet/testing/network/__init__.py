@@ -22,7 +22,8 @@ The map of the code, from what users see to what lies under it:
         |
     _stack _ports       of a host: who gets a packet, who has a port
     _tcp_driver         connects a state machine of TCP with the stack, and with tasks
-    _tcp                TCP without I/O; _tcp_states is its table, _tcp_timing its timers
+    _tcp                TCP without I/O: the state machine; _tcp_states is its table, _tcp_timing its timers,
+                        _tcp_inbound and _tcp_outbound are the two directions
         |
     _fabric             takes packets from host to host, and has the timers: one task, one agenda
     _packets            packets and addresses

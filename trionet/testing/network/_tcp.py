@@ -21,6 +21,8 @@ import os
 from typing import Final
 
 from trionet.testing.network._packets import Endpoint, Packet
+from trionet.testing.network._tcp_inbound import Inbound
+from trionet.testing.network._tcp_outbound import Outbound
 from trionet.testing.network._tcp_states import CAN_SEND, OPENING, TRANSITIONS, Cause, State
 from trionet.testing.network._tcp_timing import (
     ACK_DELAY,
@@ -34,10 +36,8 @@ from trionet.testing.network._tcp_timing import (
     RetransmissionTimer,
 )
 
-MAX_SEGMENT: Final = 64 * 1024
 #: Data from which on an acknowledgement is sent at once: two full frames of an Ethernet.
 _ACK_AT_ONCE: Final = 2 * 1460
-_DUPLICATE_ACKS: Final = 3
 
 
 class Connection:
@@ -49,42 +49,24 @@ class Connection:
         state: Where it stands; `State.CLOSED` at the start and for good at the end.
         outgoing: Packets to be sent; the driver takes them out.
         error: Errno of what went wrong and was not reported yet, or 0.
-        send_limit: Bytes that are kept until they are acknowledged.
-        receive_limit: Bytes that are kept until they are read.
         keepalive: Its settings.
         user_timeout: Seconds without acknowledgement after which to give up; 0 for the system's own.
     """
 
     __slots__ = (
         "_ack_at",
-        "_early",
         "_expire_at",
-        "_fin_received",
-        "_fin_seq",
-        "_iss",
+        "_inbound",
         "_orphan",
+        "_outbound",
         "_read_shut",
-        "_received",
-        "_receiving_edge",
-        "_receiving_next",
-        "_recover",
         "_retransmission",
-        "_sending",
-        "_sending_fin",
-        "_sending_next",
-        "_sending_window",
-        "_similar_acks",
-        "_unacknowledged",
         "_unreported",
-        "_window_ack",
-        "_window_seq",
         "error",
         "keepalive",
         "local",
         "outgoing",
-        "receive_limit",
         "remote",
-        "send_limit",
         "state",
         "user_timeout",
     )
@@ -103,26 +85,11 @@ class Connection:
         self.state = State.CLOSED
         self.outgoing: list[Packet] = []
         self.error = 0
-        self.send_limit = send_limit
-        self.receive_limit = receive_limit
         self.keepalive = Keepalive()
         self.user_timeout = 0.0
-        # Sending: the buffer holds the bytes from _unacknowledged on; those before _sending_next were sent.
-        self._iss = self._unacknowledged = self._sending_next = initial_sequence
-        self._sending = bytearray()
-        self._sending_fin = False
-        self._fin_seq = -1  # of our FIN, once it was sent
-        self._sending_window = 0
-        self._window_seq = self._window_ack = -1
-        self._similar_acks = 0
-        self._recover = -1  # below this, losses are made up for one by one
+        self._outbound = Outbound(initial_sequence, send_limit)
         self._retransmission = RetransmissionTimer()
-        # Receiving: the buffer holds the bytes before _receiving_next; the peer may send up to the edge.
-        self._receiving_next = -1
-        self._receiving_edge = -1
-        self._received = bytearray()
-        self._early: dict[int, tuple[bytes, bool]] = {}
-        self._fin_received = False
+        self._inbound = Inbound(receive_limit)
         self._read_shut = False
         self._unreported = 0  # bytes received that were not acknowledged yet
         self._ack_at = math.inf
@@ -150,17 +117,14 @@ class Connection:
         """
         if self.error:
             raise self.take_error()
-        if self.state in OPENING and not self._sending_fin:
+        if self.state in OPENING:
             return 0
-        if self.state not in CAN_SEND or self._sending_fin:
+        if self.state not in CAN_SEND or self._outbound.ending:
             raise OSError(errno.EPIPE, os.strerror(errno.EPIPE))
-        room = self.send_limit - len(self._sending)
-        if room <= 0:
-            return 0
-        part = data if len(data) <= room else data[:room]
-        self._sending += part
-        self._send_what_fits(now)
-        return len(part)
+        count = self._outbound.keep(data)
+        if count:
+            self._send_what_fits(now)
+        return count
 
     def receive(self, count: int, *, peek: bool = False) -> bytes | None:
         """Up to `count` bytes of what has come; b"" at the end of the stream; None if there is nothing yet.
@@ -168,13 +132,12 @@ class Connection:
         Raises:
             OSError: what has happened to the connection, once; then it is at its end.
         """
-        if self._received:
-            data = bytes(self._received[:count])
-            if not peek:
-                del self._received[:count]
-                self._announce_room()
+        if self._inbound:
+            data = self._inbound.read(count, peek=peek)
+            if not peek and self.state is not State.CLOSED and self._inbound.open_window():
+                self._emit(".", self._outbound.next)
             return data
-        if self._fin_received:
+        if self._inbound.finished:
             return b""
         if self.error:
             raise self.take_error()
@@ -184,7 +147,7 @@ class Connection:
 
     def shut_down_sending(self, now: float) -> None:
         """Send FIN behind what is to be sent."""
-        self._sending_fin = True
+        self._outbound.ending = True
         self._send_what_fits(now)
 
     def shut_down_receiving(self) -> None:
@@ -199,7 +162,7 @@ class Connection:
         """
         if self.state is State.SYN_SENT:
             self._end()
-        elif self.state is State.SYN_RECEIVED or self._received:
+        elif self.state is State.SYN_RECEIVED or self._inbound:
             self.abort()
         else:
             self._orphan = True
@@ -210,7 +173,7 @@ class Connection:
     def abort(self) -> None:
         """End the connection with a reset."""
         if self.state not in (State.CLOSED, State.SYN_SENT, State.TIME_WAIT):
-            self._emit("R.", self._sending_next)
+            self._emit("R.", self._outbound.next)
         self._end()
 
     def fail(self, number: int) -> None:
@@ -233,28 +196,46 @@ class Connection:
     @property
     def readable(self) -> bool:
         """Whether reading would not wait."""
-        if self._received or self._fin_received or self.error or self._read_shut:
+        if self._inbound or self._inbound.finished or self.error or self._read_shut:
             return True
         return self.state is State.CLOSED
 
     @property
     def writable(self) -> bool:
         """Whether sending would not wait. As in Linux a third of the buffer must be free for that."""
-        if self.error or self._sending_fin:
+        if self.error or self._outbound.ending:
             return True
         if self.state in OPENING:
             return False
-        return self.state not in CAN_SEND or len(self._sending) * 3 <= self.send_limit * 2
+        return self.state not in CAN_SEND or len(self._outbound) * 3 <= self._outbound.limit * 2
+
+    @property
+    def send_limit(self) -> int:
+        """Bytes that are kept until they are acknowledged; may be set."""
+        return self._outbound.limit
+
+    @send_limit.setter
+    def send_limit(self, limit: int) -> None:
+        self._outbound.limit = limit
+
+    @property
+    def receive_limit(self) -> int:
+        """Bytes that are kept until they are read; may be set, for what is still to come."""
+        return self._inbound.limit
+
+    @receive_limit.setter
+    def receive_limit(self, limit: int) -> None:
+        self._inbound.limit = limit
 
     @property
     def receive_queue(self) -> int:
         """Bytes that were not read yet."""
-        return len(self._received)
+        return len(self._inbound)
 
     @property
     def send_queue(self) -> int:
         """Bytes that were not acknowledged yet."""
-        return len(self._sending)
+        return len(self._outbound)
 
     # What the network does.
 
@@ -264,7 +245,7 @@ class Connection:
         if self.state is State.SYN_SENT:
             self._handle_in_syn_sent(packet, now)
         elif "R" in flags:
-            if self._receiving_next <= packet.seq <= self._receiving_edge + 1:  # a FIN may precede it
+            if self._inbound.next <= packet.seq <= self._inbound.edge + 1:  # a FIN may precede it
                 self._be_reset()
         elif "S" in flags:
             self._handle_syn(packet, now)
@@ -287,7 +268,7 @@ class Connection:
 
     def _handle_in_syn_sent(self, packet: Packet, now: float) -> None:
         acknowledged = "." in packet.flags
-        if acknowledged and packet.ack != self._sending_next:
+        if acknowledged and packet.ack != self._outbound.next:
             return  # of an earlier connection
         if "R" in packet.flags:
             if acknowledged:
@@ -298,54 +279,47 @@ class Connection:
             if acknowledged:
                 self._change(Cause.SYN_ACKNOWLEDGED)
                 self._acknowledged(packet.ack, now)
-                self._sending_window = packet.window
                 self._emit_ack()
                 self._send_what_fits(now)
             else:
                 self._change(Cause.SYN)
-                self._emit("S.", self._iss)
+                self._emit("S.", self._outbound.first)
 
     def _handle_syn(self, packet: Packet, now: float) -> None:
-        both_connect = "." in packet.flags and packet.ack == self._sending_next
+        both_connect = "." in packet.flags and packet.ack == self._outbound.next
         if self.state is State.SYN_RECEIVED and both_connect:
             self._handle_ack(packet, now)
         elif self.state is State.SYN_RECEIVED:
-            self._emit("S.", self._iss)  # ours was lost
+            self._emit("S.", self._outbound.first)  # ours was lost
         else:
             self._emit_ack()  # if the peer has forgotten the connection, it will reset it
 
     def _handle_ack(self, packet: Packet, now: float) -> bool:
         """Take note of what the peer has got. Returns whether the packet is to be looked at any further."""
-        ack = packet.ack
-        if ack > self._sending_next:
+        outbound, ack = self._outbound, packet.ack
+        if ack > outbound.next:
             self._emit_ack()
             return False
         if self.state is State.SYN_RECEIVED:
-            if ack != self._sending_next:
+            if ack != outbound.next:
                 return False
             self._change(Cause.SYN_ACKNOWLEDGED)
-        if ack > self._unacknowledged:
+        if ack > outbound.acknowledged:
             self._acknowledged(ack, now)
-        elif ack == self._sending_next:
+        elif ack == outbound.next:
             self._retransmission.probe_answered(now)
-        elif ack == self._unacknowledged and not packet.payload and "F" not in packet.flags:
-            self._count_similar(packet, now)
-        if packet.seq > self._window_seq or (packet.seq == self._window_seq and ack >= self._window_ack):
-            self._window_seq, self._window_ack = packet.seq, ack
-            if packet.window and not self._sending_window and ack == self._sending_next:
-                self._retransmission.stop()  # it asked for just that
-            self._sending_window = packet.window
+        elif ack == outbound.acknowledged and outbound.seems_lost(packet):
+            outbound.recover = outbound.next
+            self._retransmit(now)
+        if outbound.learn_window(packet) and not outbound.under_way:
+            self._retransmission.stop()  # it asked for just that
         return self.state is not State.CLOSED
 
     def _acknowledged(self, ack: int, now: float) -> None:
-        syn = self._unacknowledged == self._iss
-        del self._sending[: ack - self._unacknowledged - syn]
-        self._unacknowledged = ack
-        self._similar_acks = 0
-        self._retransmission.acknowledged(ack, now, outstanding=ack < self._sending_next)
-        if ack <= self._fin_seq:
-            return
-        if self._fin_seq >= 0:
+        outbound = self._outbound
+        outbound.acknowledge(ack)
+        self._retransmission.acknowledged(ack, now, outstanding=outbound.under_way)
+        if outbound.fin_acknowledged:
             self._change(Cause.FIN_ACKNOWLEDGED)
             if self.state is State.CLOSED:
                 self._end()
@@ -353,127 +327,64 @@ class Connection:
                 self._wait_for_stragglers(now)
             elif self._orphan:
                 self._expire_at = now + FIN_WAIT_2_TIME
-        elif ack < self._recover:
-            self._retransmit(now)
-
-    def _count_similar(self, packet: Packet, now: float) -> None:
-        if packet.window != self._sending_window:
-            return
-        self._similar_acks += 1
-        if self._similar_acks == _DUPLICATE_ACKS and self._unacknowledged >= self._recover:
-            self._recover = self._sending_next
+        elif outbound.under_way and ack < outbound.recover:
             self._retransmit(now)
 
     def _handle_content(self, packet: Packet, now: float) -> None:
-        payload, seq, fin = packet.payload, packet.seq, "F" in packet.flags
+        inbound, seq, payload, fin = self._inbound, packet.seq, packet.payload, "F" in packet.flags
         if not payload and not fin:
-            if seq < self._receiving_next:
+            if seq < inbound.next:
                 self._emit_ack()  # it was asked for: a keepalive, or a probe of the window
-            return
-        if self._orphan and seq + len(payload) > self._receiving_next:
+        elif self._orphan and seq + len(payload) > inbound.next:
             self.abort()  # nobody will ever read it
-            return
-        if seq < self._receiving_next:
-            payload = payload[self._receiving_next - seq :]
-            if seq + len(packet.payload) + fin <= self._receiving_next:
-                self._emit_ack()  # ours was lost
-                if self.state is State.TIME_WAIT:
-                    self._wait_for_stragglers(now)
-                return
-            seq = self._receiving_next
-        room = max(0, self._receiving_edge - seq)
-        if len(payload) > room:
-            payload, fin = payload[:room], False
-        if not payload and not fin:
-            self._emit_ack()  # a probe of the window
-        elif seq > self._receiving_next:
-            self._early.setdefault(seq, (payload, fin))
-            self._emit_ack()
-        else:
-            self._take_in(payload, fin, now)
-
-    def _take_in(self, payload: bytes, fin: bool, now: float) -> None:
-        at_once = bool(self._early)
-        self._keep(payload)
-        while self._early and not fin:
-            first = min(self._early)
-            if first > self._receiving_next:
-                break
-            payload, fin = self._early.pop(first)
-            skip = self._receiving_next - first
-            if skip <= len(payload):
-                self._keep(payload[skip:])
-            else:
-                fin = False
-        if fin:
-            self._receiving_next += 1
-            self._receiving_edge = max(self._receiving_edge, self._receiving_next)
-            self._fin_received = True
-            self._early.clear()
-            self._change(Cause.FIN_RECEIVED)
+        elif seq + len(payload) + fin <= inbound.next:
+            self._emit_ack()  # ours was lost
             if self.state is State.TIME_WAIT:
                 self._wait_for_stragglers(now)
-        if fin or at_once or self._unreported >= _ACK_AT_ONCE:
-            self._emit_ack()
-        else:
-            self._ack_at = min(self._ack_at, now + ACK_DELAY)
-
-    def _keep(self, payload: bytes) -> None:
-        self._received += payload
-        self._receiving_next += len(payload)
-        self._unreported += len(payload)
+        elif not inbound.finished:
+            before, at_once = inbound.next, inbound.has_gap
+            ended = inbound.take_in(seq, payload, fin)
+            self._unreported += inbound.next - before
+            if ended:
+                self._change(Cause.FIN_RECEIVED)
+                if self.state is State.TIME_WAIT:
+                    self._wait_for_stragglers(now)
+            if ended or at_once or inbound.next == before or self._unreported >= _ACK_AT_ONCE:
+                self._emit_ack()
+            else:
+                self._ack_at = min(self._ack_at, now + ACK_DELAY)
 
     # Sending.
 
     def _send_syn(self, now: float) -> None:
-        self._sending_next = self._iss + 1
-        self._retransmission.sent(self._sending_next, now)
-        self._emit(self._syn_flags, self._iss)
+        self._outbound.start()
+        self._retransmission.sent(self._outbound.next, now)
+        self._emit(self._syn_flags, self._outbound.first)
 
     @property
     def _syn_flags(self) -> str:
         return "S" if self.state is State.SYN_SENT else "S."
 
     def _learn_peer(self, packet: Packet) -> None:
-        self._receiving_next = packet.seq + 1
-        self._receiving_edge = self._receiving_next + self.receive_limit
-        self._sending_window = packet.window
+        self._inbound.begin(packet.seq + 1)
+        self._outbound.learn_window(packet)
 
     def _send_what_fits(self, now: float) -> None:
         if self.state not in CAN_SEND:
             return
-        buffer = self._sending
-        while (start := self._sending_next - self._unacknowledged) < len(buffer):
-            room = self._unacknowledged + self._sending_window - self._sending_next
-            count = min(len(buffer) - start, room, MAX_SEGMENT)
-            if count <= 0:
-                if start == 0:  # nothing under way that would bring the news of an open window
-                    self._retransmission.start(now)
-                return
-            last = start + count == len(buffer)
-            self._sending_next += count
-            self._retransmission.sent(self._sending_next, now)
-            payload = bytes(buffer[start : start + count])
-            self._emit("P." if last else ".", self._sending_next - count, payload)
-        if self._sending_fin:
-            self._fin_seq = self._sending_next
-            self._sending_next += 1
-            self._change(Cause.FIN_SENT)
-            self._retransmission.sent(self._sending_next, now)
-            self._emit("F.", self._fin_seq)
+        while (segment := self._outbound.take_segment()) is not None:
+            self._retransmission.sent(self._outbound.next, now)
+            self._emit(*segment)
+            if segment.flags == "F.":
+                self._change(Cause.FIN_SENT)
+        if self._outbound.shut_out:
+            self._retransmission.start(now)
 
     def _retransmit(self, now: float) -> None:
         """Send again the first of what was not acknowledged."""
         self._retransmission.repeated(now)
-        first = self._unacknowledged
-        if first == self._iss:
-            self._emit(self._syn_flags, first)
-        elif first == self._fin_seq:
-            self._emit("F.", first)
-        else:
-            end = self._sending_next - (self._fin_seq >= 0)
-            count = min(end - first, MAX_SEGMENT, max(1, self._sending_window))
-            self._emit("P.", first, bytes(self._sending[:count]))
+        flags, seq, payload = self._outbound.repeat_first()
+        self._emit(self._syn_flags if flags == "S" else flags, seq, payload)
 
     def _retransmit_in_time(self, now: float) -> None:
         timer = self._retransmission
@@ -482,11 +393,11 @@ class Connection:
             self.fail(0 if self.state is State.SYN_RECEIVED else errno.ETIMEDOUT)
             return
         timer.back_off(now)
-        if self._unacknowledged < self._sending_next:
-            self._recover = self._sending_next
+        if self._outbound.under_way:
+            self._outbound.recover = self._outbound.next
             self._retransmit(now)
-        elif self._sending:
-            self._emit(".", self._sending_next - 1)  # is the window still closed?
+        elif self._outbound:
+            self._emit(".", self._outbound.next - 1)  # is the window still closed?
         else:
             timer.stop()
 
@@ -500,39 +411,28 @@ class Connection:
         return timer.unanswered(now) >= limit
 
     def _ask_for_life(self, now: float) -> None:
-        if self._unacknowledged < self._sending_next or self._sending or self.state in OPENING:
+        if self._outbound.under_way or self._outbound or self.state in OPENING:
             self.keepalive.postpone(now)  # the other timer is at work
         elif self.keepalive.ask(now):
-            self._emit(".", self._sending_next - 1)
+            self._emit(".", self._outbound.next - 1)
         elif self.keepalive.at <= now:
-            self._emit("R.", self._sending_next)
+            self._emit("R.", self._outbound.next)
             self.fail(errno.ETIMEDOUT)
 
     def _emit(self, flags: str, seq: int, payload: bytes = b"") -> None:
+        inbound = self._inbound
         if flags == "S":
-            packet = Packet("tcp", self.local, self.remote, b"", flags, seq, 0, self.receive_limit)
+            packet = Packet("tcp", self.local, self.remote, b"", flags, seq, 0, inbound.limit)
         else:
-            window = self._receiving_edge - self._receiving_next
-            packet = Packet("tcp", self.local, self.remote, payload, flags, seq, self._receiving_next, window)
+            window = inbound.edge - inbound.next
+            packet = Packet("tcp", self.local, self.remote, payload, flags, seq, inbound.next, window)
             self._unreported = 0
             self._ack_at = math.inf
         self.outgoing.append(packet)
 
     def _emit_ack(self) -> None:
-        self._open_window()
-        self._emit(".", self._sending_next)
-
-    def _open_window(self) -> bool:
-        """Let the peer send more, if it is worth while: little pieces would make little packets."""
-        edge = self._receiving_next + self.receive_limit - len(self._received)
-        if edge - self._receiving_edge < min(self.receive_limit // 2, MAX_SEGMENT):
-            return False
-        self._receiving_edge = edge
-        return True
-
-    def _announce_room(self) -> None:
-        if self.state is not State.CLOSED and not self._fin_received and self._open_window():
-            self._emit(".", self._sending_next)
+        self._inbound.open_window()
+        self._emit(".", self._outbound.next)
 
     # Ends.
 
@@ -549,8 +449,8 @@ class Connection:
 
     def _end(self) -> None:
         self.state = State.CLOSED
-        self._sending.clear()
-        self._early.clear()
+        self._outbound.forget()
+        self._inbound.forget_early()
         self._retransmission.stop()
         self.keepalive.stop()
         self._ack_at = self._expire_at = math.inf
