@@ -133,6 +133,31 @@ async def test_a_crash_is_silent_and_a_restart_resets(autojump_clock: Clock) -> 
             assert isinstance(await trio.open_tcp_stream("server", PORT), trio.SocketStream)
 
 
+async def test_a_client_that_crashed_connects_from_the_same_port(autojump_clock: Clock) -> None:
+    """The server still has the connection from before, and learns by that that it is over."""
+    async with open_virtual_network(latency=0.01) as network:
+        ended = []
+
+        async def note_end(stream: trio.SocketStream) -> None:
+            with pytest.raises(trio.BrokenResourceError):
+                await echo(stream)
+            ended.append(trio.current_time())
+
+        await serve(network, note_end)
+        client = network.host("client")
+        with client.entered():
+            first = await trio.open_tcp_stream("server", PORT)
+            port = first.socket.getsockname()[1]
+            await trio.sleep(100)
+            client.restart()
+            stream = await trio.open_tcp_stream("server", PORT)
+            assert stream.socket.getsockname()[1] == port
+            await stream.send_all(b"x")
+            assert await stream.receive_some() == b"x"
+        assert ended == [pytest.approx(100.05)]
+        assert trio.current_time() == pytest.approx(101.06)  # the second attempt got through
+
+
 async def test_last_words_of_a_crash_are_not_heard(autojump_clock: Clock) -> None:
     tried = []
 

@@ -207,6 +207,16 @@ def test_three_similar_acknowledgements_bring_the_lost_segment_at_once(wire: Wir
     assert wire.server.receive(100) == bytes(range(5))
 
 
+def test_several_losses_are_made_up_for_without_waiting(wire: Wire) -> None:
+    number = len(wire.sent)
+    wire.lose = {number, number + 2, number + 4}
+    for number in range(9):
+        wire.client.send(bytes([number]), wire.now)
+        wire.collect()
+    wire.run(0.1)  # round trips, but no timeout
+    assert wire.server.receive(100) == bytes(range(9))
+
+
 def test_window_closes_and_opens() -> None:
     wire = Wire(receive_limit=1000, send_limit=5000)
     wire.connect()
@@ -230,6 +240,17 @@ def test_a_closed_window_is_asked_for_when_the_news_was_lost() -> None:
     wire.lose = {len(wire.sent)}
     assert len(wire.server.receive(1000) or b"") == 1000
     wire.run(60)
+    assert wire.server.receive_queue == 1000
+
+
+def test_a_loss_after_the_window_was_closed_for_long_is_noticed_soon() -> None:
+    wire = Wire(receive_limit=1000)
+    wire.connect()
+    wire.client.send(bytes(2000), wire.now)
+    wire.run(1000)
+    wire.lose = {len(wire.sent) + 1}  # the news arrives, the data does not
+    wire.server.receive(1000)
+    wire.run(3)
     assert wire.server.receive_queue == 1000
 
 
@@ -278,6 +299,15 @@ def test_any_bytes_arrive_in_order_over_any_weather(seed: int) -> None:
 def test_a_reset_of_another_connection_does_nothing(wire: Wire) -> None:
     for seq in (0, 7 << 32, wire.sent[0].seq - 1):
         wire.server.handle(Packet("tcp", HERE, THERE, b"", "R", seq), wire.now)
+    assert wire.server.state is State.ESTABLISHED
+
+
+def test_what_does_not_fit_into_the_window_is_cut_off() -> None:
+    wire = Wire(receive_limit=1000)
+    wire.connect()
+    first = wire.sent[2]
+    wire.server.handle(Packet("tcp", HERE, THERE, bytes(1500), "F.", first.seq, first.ack, 1000), wire.now)
+    assert wire.server.receive_queue == 1000
     assert wire.server.state is State.ESTABLISHED
 
 

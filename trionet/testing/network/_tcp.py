@@ -269,7 +269,10 @@ class Connection:
     def _handle_in_syn_sent(self, packet: Packet, now: float) -> None:
         acknowledged = "." in packet.flags
         if acknowledged and packet.ack != self._outbound.next:
-            return  # of an earlier connection
+            # The peer means an earlier connection: ours, if this host has crashed. It is to forget it.
+            if "R" not in packet.flags:
+                self.outgoing.append(Packet("tcp", self.local, self.remote, b"", "R", packet.ack))
+            return
         if "R" in packet.flags:
             if acknowledged:
                 self._be_reset()
