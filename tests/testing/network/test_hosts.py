@@ -249,6 +249,41 @@ async def test_a_paused_host_stands_still(autojump_clock: Clock) -> None:
             assert await udp.recv(1) == b"x"
 
 
+async def test_nothing_gets_into_a_paused_host(autojump_clock: Clock) -> None:
+    async with open_virtual_network(latency=1) as network:
+        here, there = await connected_pair(network)
+        with network.host("server").entered():
+            udp = udp_socket()
+            await udp.bind(("0.0.0.0", PORT))
+        await here.send_all(b"under way")
+        network.host("server").pause()
+        with network.host("client").entered():
+            await udp_socket().sendto(b"x", ("server", PORT))
+        await trio.sleep(10)
+        assert not udp.is_readable()
+        assert not there.socket.is_readable()
+        network.host("server").resume()
+        await trio.testing.wait_all_tasks_blocked()
+        assert udp.is_readable()
+        assert there.socket.is_readable()
+
+
+async def test_timers_of_a_paused_host_stand_still(autojump_clock: Clock) -> None:
+    async with open_virtual_network(latency=0.01) as network:
+        here, there = await connected_pair(network)
+        network.partition("client", "server")
+        await here.send_all(b"x")
+        network.host("client").pause()
+        await trio.sleep(1000)
+        assert not here.socket.is_readable()  # it would have given up
+        network.repair()
+        network.host("client").resume()
+        with pytest.raises(trio.BrokenResourceError):
+            await here.receive_some()  # as soon as it is awake it sees how late it is
+        assert trio.current_time() == pytest.approx(1000.03)
+        await there.aclose()
+
+
 async def test_what_a_paused_host_sends_goes_out_later(autojump_clock: Clock) -> None:
     async with open_virtual_network() as network:
         here, there = await connected_pair(network)

@@ -208,13 +208,12 @@ def test_three_similar_acknowledgements_bring_the_lost_segment_at_once(wire: Wir
 
 
 def test_several_losses_are_made_up_for_without_waiting(wire: Wire) -> None:
-    number = len(wire.sent)
-    wire.lose = {number, number + 2, number + 4}
-    for number in range(9):
-        wire.client.send(bytes([number]), wire.now)
+    wire.lose = {len(wire.sent), len(wire.sent) + 5}
+    for _ in range(6):
+        wire.client.send(bytes(20_000), wire.now)
         wire.collect()
     wire.run(0.1)  # round trips, but no timeout
-    assert wire.server.receive(100) == bytes(range(9))
+    assert wire.server.receive_queue == 120_000
 
 
 def test_window_closes_and_opens() -> None:
@@ -300,6 +299,19 @@ def test_a_reset_of_another_connection_does_nothing(wire: Wire) -> None:
     for seq in (0, 7 << 32, wire.sent[0].seq - 1):
         wire.server.handle(Packet("tcp", HERE, THERE, b"", "R", seq), wire.now)
     assert wire.server.state is State.ESTABLISHED
+
+
+def test_an_old_packet_says_nothing_about_the_window(wire: Wire) -> None:
+    number = wire.sent[-1].seq
+
+    def acknowledgement(offset: int, window: int) -> Packet:
+        return Packet("tcp", HERE, THERE, b"", ".", number + offset, wire.sent[1].seq + 1, window)
+
+    wire.server.handle(acknowledgement(0, 5), wire.now)
+    wire.server.handle(acknowledgement(-1, 9000), wire.now)
+    wire.server.send(bytes(100), wire.now)
+    wire.run(0.05)
+    assert wire.client.receive_queue == 5
 
 
 def test_what_does_not_fit_into_the_window_is_cut_off() -> None:

@@ -121,8 +121,7 @@ class Outbound:
             return Segment("S", seq, b"")
         if seq == self._fin:
             return Segment("F.", seq, b"")
-        end = self.next - (self._fin >= 0)
-        count = min(end - seq, MAX_SEGMENT, max(1, self.window))
+        count = min(self.next - seq, MAX_SEGMENT, max(1, self.window))  # one byte more than there is, for FIN
         return Segment("P.", seq, bytes(self._data[:count]))
 
     # What the peer says.
