@@ -64,7 +64,7 @@ async def open_lab(*, seed: int | str = 0, **settings: Unpack[NetworkSettings]) 
         seed: As of `VirtualNetwork`.
         **settings: Likewise: latency, loss and so on.
 
-    What leaves the block is as of `open_virtual_network`. If it is an `Exception`, it gets a note, which
+    What leaves the block is as of `open_virtual_network`. Unless it is a cancellation, it gets a note that
     tracebacks show: the seed, the last packets, and the sockets that were open at the end of the block.
 
     Raises:
@@ -76,7 +76,7 @@ async def open_lab(*, seed: int | str = 0, **settings: Unpack[NetworkSettings]) 
         async with lab:
             with evidence.secured_in_time():
                 yield lab
-    except Exception as error:
-        if evidence.secured:
+    except BaseException as error:
+        if evidence.secured and not isinstance(error, trio.Cancelled):
             error.add_note(f"virtual network with seed {seed!r}\n{evidence}")
         raise
