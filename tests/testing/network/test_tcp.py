@@ -19,6 +19,7 @@ from tests.testing.network.programs import (
     raised_by,
     receive_all,
     tcp_socket,
+    udp_socket,
 )
 from trionet import ConnectionLost, open_rpc_client, serve_rpc
 from trionet.testing import open_virtual_network
@@ -121,6 +122,17 @@ async def test_addresses_of_nobody(
         assert isinstance(error, OSError)
         assert error.errno == number
         assert trio.current_time() == pytest.approx(seconds)
+
+
+async def test_loopback_leads_nowhere_else(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_virtual_network() as network:
+        network.host("server")
+        with network.host("client").entered():
+            for sock in (tcp_socket(), udp_socket()):
+                await sock.bind(("127.0.0.1", 0))
+                error = await raised_by(sock.connect, ("server", PORT))
+                assert isinstance(error, OSError)
+                assert error.errno == errno.EINVAL
 
 
 async def test_a_socket_may_try_again_after_it_was_refused(autojump_clock: trio.testing.MockClock) -> None:
