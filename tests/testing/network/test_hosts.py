@@ -206,6 +206,40 @@ async def test_last_words_of_a_crash_are_not_heard(autojump_clock: Clock) -> Non
         assert heard == []
 
 
+async def test_a_shielded_task_of_a_crashed_host_waits_for_a_silent_network(autojump_clock: Clock) -> None:
+    ended = []
+
+    async def task() -> None:
+        with udp_socket() as sock:
+            await sock.bind(("0.0.0.0", PORT))
+            with trio.move_on_after(10, shield=True):
+                await sock.recv(1)
+            ended.append(trio.current_time())
+            await trio.sleep_forever()
+
+    async with open_virtual_network() as network:
+        network.host("one").start_soon(task)
+        await trio.sleep(1)
+        network.host("one").crash()
+        await trio.sleep(100)
+    assert ended == [10]
+
+
+async def test_a_task_that_had_not_begun_when_its_host_crashed(autojump_clock: Clock) -> None:
+    made = []
+
+    async def task() -> None:
+        made.append(udp_socket())
+        await trio.sleep_forever()
+
+    async with open_virtual_network() as network:
+        network.host("one").start_soon(task)
+        network.host("one").restart()
+        await trio.sleep(1)
+        assert len(made) == 1
+        assert len(network.netstat("one")) == 0
+
+
 async def test_a_task_may_crash_its_own_host(autojump_clock: Clock) -> None:
     async with open_virtual_network() as network:
         host = network.host("one")
