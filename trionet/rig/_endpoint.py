@@ -48,12 +48,14 @@ class Owner:
         name: What it is called in messages.
         dedup_window: See `Exchange`.
         deliver: Called with each message and who has sent it, after its echo has been sent.
-        lost: Called when the only connection is gone.
+        connected: Called when the only connection is there, for the first time or again.
+        lost: Called when it is gone.
     """
 
     name: str
     dedup_window: float
     deliver: Callable[[Incoming, Address], None]
+    connected: Callable[[], None]
     lost: Callable[[ConnectionLost], None]
 
 

@@ -69,5 +69,6 @@ class Outbox:
             # Not raised: reading fails in the same moment, and two exceptions would come in a group.
             self.failure = error
             await self.transport.aclose()
+        finally:
             self._waiting.clear()
             self._changed.unpark_all()

@@ -74,7 +74,7 @@ class TcpPeer(Peer):
             raise ConnectionLost("the connection is gone", self._where())
         try:
             await outbox.wait_below(self._max_message_size)
-            outbox.write(data)
+            outbox.write(data)  # raises if the connection was lost meanwhile
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise ConnectionLost(str(outbox.failure or error), self._where()) from error
 
@@ -90,6 +90,7 @@ class TcpPeer(Peer):
             async with open_background_tasks() as nursery:
                 nursery.start_soon(outbox.run)
                 await self._receive(outbox)
+                await outbox.wait_below(0)
             failure = ConnectionLost("the peer has closed the connection", self._where())
         except (trio.BrokenResourceError, trio.ClosedResourceError, RemoteProtocolError) as error:
             reason = outbox.failure or error
@@ -218,6 +219,7 @@ class TcpClientEndpoint(Endpoint):
         if self._nursery is None or self._nursery.cancel_scope.cancel_called:
             await transport.aclose()
             raise trio.ClosedResourceError("the communicator is closed")
+        self.owner.connected()
         self._nursery.start_soon(self._peer.converse, self._peer.connect(transport))
 
     async def find_peer(self, address: Address | None) -> Peer:

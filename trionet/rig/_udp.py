@@ -26,7 +26,7 @@ logger = logging.getLogger("trionet.rig")
 # What one receive takes at most: more than any datagram has.
 _RECEIVE_SIZE: Final = 65_536
 
-# Peers that a socket keeps in mind. Beyond, those are forgotten that have been silent for longest.
+# Peers that a socket keeps in mind, of those that were sent messages and of the others.
 _MOST_PEERS: Final = 1024
 
 # Errors of receiving in a row after which a pause is made: something is wrong with the network here.
@@ -134,8 +134,10 @@ class UdpEndpoint(Endpoint):
         super().__init__(owner)
         self._socket = DatagramSocket(sock)
         self._family = sock.family
+        # Those that were sent messages are apart: no number of strangers makes them forgotten.
         self._peers: OrderedDict[Address, UdpPeer] = OrderedDict()
-        self._remote = self._add_peer(remote, connected=True) if remote is not None else None
+        self._strangers: OrderedDict[Address, UdpPeer] = OrderedDict()
+        self._remote = self._make_peer(remote, connected=True) if remote is not None else None
         self._address = self._socket.getsockname()
 
     @property
@@ -161,16 +163,13 @@ class UdpEndpoint(Endpoint):
                     await self._receive(data, source)
         finally:
             self._socket.close()
-            for peer in self._peers.values():
-                peer.failed(trio.ClosedResourceError("the communicator is closed"))
+            for peer in (self._remote, *self._peers.values()):
+                if peer is not None:
+                    peer.failed(trio.ClosedResourceError("the communicator is closed"))
 
     async def _receive(self, data: bytes, source: tuple[Any, ...]) -> None:
         address = (str(source[0]), int(source[1]))
-        peer = self._remote or self._peers.get(address)
-        if peer is None:
-            peer = self._add_peer(address)
-        elif peer is not self._remote:
-            self._peers.move_to_end(address)
+        peer = self._remote or self._peers.get(address) or self._get_stranger(address)
         received = peer.exchange.receive(data, trio.current_time())
         if received.echo is not None:
             try:
@@ -197,18 +196,29 @@ class UdpEndpoint(Endpoint):
         host, port = address[:2]
         if not _is_numeric(host):
             host = await resolve(host, self._family)
-        peer = self._peers.get((host, port))
-        return peer if peer is not None else self._add_peer((host, port))
-
-    def _add_peer(self, address: Address, connected: bool = False) -> UdpPeer:
-        if len(self._peers) >= _MOST_PEERS:
-            idle = next((known for known, peer in self._peers.items() if not peer.busy), None)
-            if idle is not None:
-                del self._peers[idle]
-        exchange = Exchange(self.owner.dedup_window)
-        peer = UdpPeer(self._socket, address, exchange, self.owner.name, connected)
-        self._peers[address] = peer
+        address = (host, port)
+        peer = self._strangers.pop(address, None) or self._peers.get(address) or self._make_peer(address)
+        _remember(self._peers, peer)
         return peer
+
+    def _get_stranger(self, address: Address) -> UdpPeer:
+        peer = self._strangers.get(address) or self._make_peer(address)
+        _remember(self._strangers, peer)
+        return peer
+
+    def _make_peer(self, address: Address, connected: bool = False) -> UdpPeer:
+        exchange = Exchange(self.owner.dedup_window)
+        return UdpPeer(self._socket, address, exchange, self.owner.name, connected)
+
+
+def _remember(peers: OrderedDict[Address, UdpPeer], peer: UdpPeer) -> None:
+    """Keep a peer in mind, and forget the one that has not been in use for longest, if there are too many."""
+    peers[peer.address] = peer
+    peers.move_to_end(peer.address)
+    if len(peers) > _MOST_PEERS:
+        idle = next((address for address, known in peers.items() if not known.busy), None)
+        if idle is not None:
+            del peers[idle]
 
 
 async def open_udp_socket(uri: RigURI, *, listen: bool) -> trio.socket.SocketType:

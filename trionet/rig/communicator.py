@@ -18,13 +18,14 @@ from trionet.rig._limited_log import LimitedLog
 from trionet.rig._peer import ECHO_TIMEOUT, Peer
 from trionet.rig.alyx import AlyxClient, AlyxToken, alyx_message
 from trionet.rig.events import MAX_BACKLOG, EventCallback, EventDispatcher, RigEvent, RigEvents
-from trionet.wire.errors import ConnectionLost, LocalProtocolError, TrionetError
+from trionet.wire.errors import LocalProtocolError, TrionetError
 from trionet.wire.rig import Incoming
 from trionet.wire.rig_messages import (
     ERROR,
     ExpMessage,
     ExpStatus,
     Message,
+    encode_answer,
     encode_message,
     error_message,
     is_echoed,
@@ -227,11 +228,13 @@ class RigCommunicator:
 
         Args:
             event: What is answered.
-            *data: What follows the event in the message; None without any.
+            *data: What follows the event in the message; None without any. It is sent without blanks: even an
+                answer that says the same as its question does not have the same bytes, and so is not taken
+                for an echo.
             **options: See `SendOptions`.
         """
         options.setdefault("address", event.address)
-        await self.confirmed_send([event.event, *(data or (None,))], **options)
+        await self._confirmed_send(encode_answer([event.event, *(data or (None,))]), options)
 
     async def confirmed_send(self, message: Message | str | bytes, **options: Unpack[SendOptions]) -> None:
         """Send any message and wait for its echo.
@@ -358,9 +361,6 @@ class RigCommunicator:
                 text,
             )
         self._dispatcher.dispatch(RigEvent(incoming.event, incoming.data, address, self.name))
-
-    def _lost(self, failure: ConnectionLost) -> None:
-        self._dispatcher.lose_connection(failure)
 
     async def _report(self, event: RigEvent, error: Exception) -> None:
         """Tell the sender of an event that a callback for it has failed; nobody confirms that."""

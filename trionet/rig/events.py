@@ -79,6 +79,11 @@ class RigEvents:
         if self._errors:
             self._put(failure)
 
+    def forget_losses(self) -> None:
+        """Leave out what was not read of `lose_connection`."""
+        events = [event for event in self._waiting if isinstance(event, RigEvent)]
+        self._waiting = deque(events)
+
     def _put(self, event: RigEvent | ConnectionLost) -> None:
         if self._closed:
             return
@@ -240,6 +245,11 @@ class EventDispatcher:
         """Tell the streams that want to know."""
         for stream in self._streams:
             stream.lose_connection(failure)
+
+    def forget_losses(self) -> None:
+        """The connection is there again: that it was lost is of interest only to those who were waiting."""
+        for stream in self._streams:
+            stream.forget_losses()
 
     def _run_now(self, event: RigEvent, waiting: deque[_Assignment]) -> None:
         """Run callbacks up to the first that has to be awaited; the rest goes on in a task."""

@@ -63,7 +63,8 @@ async def open_rig_communicator(
         dedup_window: Seconds for which a message that comes again is a repeat: echoed, not delivered. It has
             to be longer than the other side goes on sending. The echo of a message of ours that comes once
             more is ignored as long. So an answer needs other bytes than the question, or it is taken for
-            such an echo. 0 takes every message as one, as upstream does.
+            such an echo: `respond` sees to that, upstream's rigs do if they add data. 0 takes every message
+            for a new one, as upstream does.
         max_running_callbacks: Messages whose asynchronous callbacks may run at the same time; callbacks are
             not called for one beyond, and its sender gets a report.
         max_message_size: The longest message over TCP, in bytes. More ends the connection.
@@ -169,7 +170,14 @@ async def _open(
 ) -> AsyncIterator[RigCommunicator]:
     async with open_background_tasks() as nursery:
         communicator = RigCommunicator(name, uri, remote, settings, nursery)
-        owner = Owner(name, settings.dedup_window, communicator._deliver, communicator._lost)
+        dispatcher = communicator._dispatcher
+        owner = Owner(
+            name,
+            settings.dedup_window,
+            deliver=communicator._deliver,
+            connected=dispatcher.forget_losses,
+            lost=dispatcher.lose_connection,
+        )
         endpoint = make_endpoint(owner)
         await nursery.start(communicator._run, endpoint)
         if remote is None and endpoint.addresses:

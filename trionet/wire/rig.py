@@ -17,9 +17,9 @@ peer's own, or the same message once more, and only what was sent before tells w
     [1] An answer that happens to have the bytes of the question, such as EXPSTART without data. Or a
         doubled echo: they cannot be told apart, and the window says which one it is taken for. The count
         begins anew when the same message is sent for another time, but not when it is sent again because
-        its echo did not come.
-    [2] But not again within `STORM_GAP`. Two peers that take each other's echoes for messages would
-        send them to and fro for ever.
+        its echo did not come. Answers that are spelt otherwise, see `encode_answer`, are never in doubt.
+    [2] Ten times, then twice a second. Two peers that take each other's echoes for messages would send
+        them to and fro for ever; if one of them is ours and remembers what it has sent, they do not.
 
 A message that comes while an echo is awaited is just a message, so two that send at the same moment both
 succeed. (Upstream takes it for a bad echo, and closes.) Only if both send the very same bytes, each takes
@@ -45,15 +45,18 @@ MAX_DATAGRAM: Final = 65_507
 #: Seconds for which an echo is known for one after its message was last sent.
 LATE_ECHO: Final = 10.0
 
-#: Seconds within which bytes that should not have come are sent back once only. Longer than a round trip,
-#: shorter than anyone waits until he sends a message again.
-STORM_GAP: Final = 0.02
+# How often bytes that should not have come are sent back at once, and how often per second after that. A
+# storm comes sooner or later to one that is not sent back, and ends there.
+_RETURNS: Final = 10.0
+_RETURNS_PER_SECOND: Final = 2.0
 
-# Messages per peer that are remembered: sent ones; ones that were sent back at most once; received ones, if
-# repeats matter.
-_MOST_SENT: Final = 16
-_MOST_RETURNED: Final = 16
+# Messages per peer that are remembered: sent ones, stray ones; received ones, if repeats matter.
+_MOST_SENT: Final = 1024
+_MOST_STRAY: Final = 64
 _MOST_RECEIVED: Final = 1024
+
+# Characters of the reason why something is no message. It may quote what has come.
+_LONGEST_REASON: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +115,35 @@ class Received:
     meaning: Meaning
 
 
+class _Returns:
+    """How often something may still be sent back."""
+
+    __slots__ = ("_left", "_since")
+
+    def __init__(self, now: float) -> None:
+        self._left = _RETURNS
+        self._since = now
+
+    def take(self, now: float) -> bool:
+        """Whether it may be sent back now."""
+        self._left = min(_RETURNS, self._left + (now - self._since) * _RETURNS_PER_SECOND)
+        self._since = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
 class _Sent:
     """A message of ours: how often it was sent, and how often it came back."""
 
-    __slots__ = ("copies", "echoed", "last_sent", "transmissions")
+    __slots__ = ("copies", "last_copy", "last_sent", "returns", "transmissions")
 
     def __init__(self, now: float) -> None:
         self.transmissions = 1
         self.copies = 0
-        self.last_sent = now
-        self.echoed = -STORM_GAP
+        self.last_sent = self.last_copy = now
+        self.returns = _Returns(now)
 
 
 class Exchange:
@@ -140,9 +162,9 @@ class Exchange:
         self._dedup_window = dedup_window
         # By the keys of messages, as the following.
         self._sent: OrderedDict[bytes, _Sent] = OrderedDict()
-        # When each message came first; when what should not have come was last sent back.
+        # When each message came first; what should not have come, and is sent back.
         self._received: OrderedDict[bytes, float] = OrderedDict()
-        self._returned: OrderedDict[bytes, float] = OrderedDict()
+        self._stray: OrderedDict[bytes, _Returns] = OrderedDict()
 
     def send(self, data: bytes, now: float) -> None:
         """A message is being sent, and its echo is awaited.
@@ -157,8 +179,11 @@ class Exchange:
 
     def send_unconfirmed(self, data: bytes, now: float) -> None:
         """A message is being sent; its echo is not awaited, but known when it comes."""
+        self._remember(_Sent(now), data)
+
+    def _remember(self, sent: _Sent, data: bytes) -> None:
         key = _key(data)
-        self._sent[key] = _Sent(now)
+        self._sent[key] = sent
         self._sent.move_to_end(key)
         if len(self._sent) > _MOST_SENT:
             self._sent.popitem(last=False)
@@ -169,10 +194,10 @@ class Exchange:
             raise LocalProtocolError("no message is awaiting its echo")
         sent = self._sent.get(_key(self.awaited))
         if sent is None:
-            self._sent[_key(self.awaited)] = _Sent(now)
+            self._remember(_Sent(now), self.awaited)
         else:
             sent.transmissions += 1
-            sent.last_sent = now
+            sent.last_sent = sent.last_copy = now
 
     def not_arrived(self) -> None:
         """The message whose echo is awaited was not received as it was last sent: no echo comes of that."""
@@ -188,19 +213,22 @@ class Exchange:
         """Take what the peer has sent: a datagram, or a value from a stream."""
         key = _key(data)
         sent = self._sent.get(key)
+        if sent is not None and now - sent.last_copy > max(LATE_ECHO, self._dedup_window):
+            del self._sent[key]
+            sent = None
         if sent is not None:
             sent.copies += 1
+            sent.last_copy = now
         if data == self.awaited:
             self.awaited = None
             return Received(None, Confirmed())
-        if sent is not None and now - sent.last_sent > LATE_ECHO:
-            del self._sent[key]
-        elif sent is not None:
-            if sent.copies <= sent.transmissions or now - sent.last_sent <= self._dedup_window:
+        if sent is not None:
+            if sent.copies <= sent.transmissions:
                 return Received(None, LateEcho())
-            if now - sent.echoed < STORM_GAP:
+            if self._dedup_window and now - sent.last_sent <= self._dedup_window:
+                return Received(None, LateEcho())
+            if not sent.returns.take(now):
                 return Received(None, Repeat())
-            sent.echoed = now
         return self._receive_message(data, key, now)
 
     def _receive_message(self, data: bytes, key: bytes, now: float) -> Received:
@@ -208,35 +236,33 @@ class Exchange:
         try:
             event, items = parse_message(data)
         except MalformedMessage as error:
-            return Received(self._once(echo, key, now), Malformed(str(error)))
+            return Received(self._limited(echo, key, now), Malformed(str(error)[:_LONGEST_REASON]))
         if not items:
             return Received(echo, Ping())
         if self._dedup_window and self._is_repeat(key, now):
-            return Received(self._once(echo, key, now), Repeat())
+            return Received(self._limited(echo, key, now), Repeat())
         return Received(echo, Incoming(event, items))
 
     def _is_repeat(self, key: bytes, now: float) -> bool:
         received = self._received
-        while received:
-            first = next(iter(received))
-            if now - received[first] <= self._dedup_window and len(received) < _MOST_RECEIVED:
-                break
-            del received[first]
+        while received and now - next(iter(received.values())) > self._dedup_window:
+            received.popitem(last=False)
         if key in received:
             return True
         received[key] = now
+        if len(received) > _MOST_RECEIVED:
+            received.popitem(last=False)
         return False
 
-    def _once(self, echo: bytes | None, key: bytes, now: float) -> bytes | None:
-        """The echo, unless it was sent a moment ago."""
-        last = self._returned.get(key)
-        if echo is None or (last is not None and now - last < STORM_GAP):
+    def _limited(self, echo: bytes | None, key: bytes, now: float) -> bytes | None:
+        """The echo of what should not have come, unless it was sent too often lately."""
+        if echo is None:
             return None
-        self._returned[key] = now
-        self._returned.move_to_end(key)
-        if len(self._returned) > _MOST_RETURNED:
-            self._returned.popitem(last=False)
-        return echo
+        returns = self._stray.setdefault(key, _Returns(now))
+        self._stray.move_to_end(key)
+        if len(self._stray) > _MOST_STRAY:
+            self._stray.popitem(last=False)
+        return echo if returns.take(now) else None
 
 
 def _key(data: bytes) -> bytes:

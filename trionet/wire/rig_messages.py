@@ -29,6 +29,10 @@ PROTOCOL_VERSION: Final = "1.0.0"
 # Characters of a report of an error. As JSON one may have 12 bytes, and the report fits a datagram.
 _LONGEST_REPORT: Final = 5000
 
+# Between the items of a list, and behind a key.
+_SPACED: Final = (", ", ": ")
+_COMPACT: Final = (",", ":")
+
 #: A message before it is encoded: the event, then the data.
 Message = list[Any]
 
@@ -115,7 +119,7 @@ def start_message(exp_ref: str | Mapping[str, Any] | None, data: Any) -> Message
         data: Whatever else the rigs should know.
 
     Raises:
-        ValueError: if a key is missing or the sequence is no number.
+        ValueError: if a key is missing or the sequence is no number (TypeError if it is none at all).
     """
     if isinstance(exp_ref, Mapping) and exp_ref:
         missing = [key for key in ("date", "sequence", "subject") if key not in exp_ref]
@@ -143,7 +147,16 @@ def ping_message() -> Message:
     return [ExpMessage.EXPSTATUS]
 
 
-def encode_message(message: Any) -> bytes:
+def encode_answer(message: Message) -> bytes:
+    """A message that answers another one. Without blanks it means the same, but is never equal to its question.
+
+    Raises:
+        TypeError: if JSON cannot carry it (ValueError likewise).
+    """
+    return encode_message(message, _COMPACT)
+
+
+def encode_message(message: Any, separators: tuple[str, str] = _SPACED) -> bytes:
     """A message as it travels; text and bytes as they are.
 
     JSON in ASCII, with a blank behind commas and colons, NaN included: who checks an echo compares bytes.
@@ -157,7 +170,7 @@ def encode_message(message: Any) -> bytes:
     if isinstance(message, str):
         return message.encode()
     try:
-        return json.dumps(message).encode("ascii")
+        return json.dumps(message, separators=separators).encode("ascii")
     except RecursionError:
         raise ValueError("the message is nested too deeply for JSON") from None
 

@@ -19,8 +19,8 @@ _HOST_AND_PORT: Final = re.compile(
 )
 _HOST_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 
-# Systems complete "10.1" to 10.0.0.1, which nobody means.
-_NUMBERS: Final = re.compile(r"[0-9.]+")
+# Systems complete "10.1" to 10.0.0.1, and know hexadecimal addresses; nobody means that.
+_NUMBERS: Final = re.compile(r"(?:(?:0[xX][0-9a-fA-F]*|[0-9]+)(?:\.|$))+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class RigURI:
         if parts is None or place is None:
             raise ValueError(f"{uri!r} is no [scheme://]host[:port]; IPv6 addresses need brackets")
         host = place["v6"] if place["v6"] is not None else place["host"]
-        if place["v6"] is not None and not _is_ip(host):
+        if place["v6"] is not None and not (":" in host and _is_ip(host)):
             raise ValueError(f"{host!r} in {uri!r} is no IPv6 address")
         if host and not _is_ip(host) and (not _HOST_NAME.fullmatch(host) or _NUMBERS.fullmatch(host)):
             raise ValueError(f"{host!r} in {uri!r} is neither an IP address nor a host name")
