@@ -18,7 +18,7 @@ from trionet.rig._limited_log import LimitedLog
 from trionet.rig._peer import ECHO_TIMEOUT, Peer
 from trionet.rig.alyx import AlyxClient, AlyxToken, alyx_message
 from trionet.rig.events import MAX_BACKLOG, EventCallback, EventDispatcher, RigEvent, RigEvents
-from trionet.wire.errors import LocalProtocolError, TrionetError
+from trionet.wire.errors import TrionetError
 from trionet.wire.rig import Incoming
 from trionet.wire.rig_messages import (
     ERROR,
@@ -28,7 +28,6 @@ from trionet.wire.rig_messages import (
     encode_answer,
     encode_message,
     error_message,
-    is_echoed,
     ping_message,
     start_message,
 )
@@ -262,8 +261,6 @@ class RigCommunicator:
         if attempts is None:
             attempts = self._settings.attempts
         _check_sending(echo_timeout, attempts)
-        if not is_echoed(data):
-            raise LocalProtocolError("no rig sends this back, because its second character is 0: use send")
         peer = await self._find_peer(options.get("address"))
         await peer.send_confirmed(data, echo_timeout, attempts, begun)
 

@@ -170,8 +170,10 @@ class Exchange:
         """A message is being sent, and its echo is awaited.
 
         Raises:
-            LocalProtocolError: while the echo of another one is awaited.
+            LocalProtocolError: while the echo of another one is awaited, or if nobody sends it back.
         """
+        if not is_echoed(data):
+            raise LocalProtocolError("no rig sends this back, because its second character is 0: use send")
         if self.awaited is not None:
             raise LocalProtocolError("the echo of another message is awaited")
         self.awaited = data

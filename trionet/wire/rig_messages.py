@@ -148,7 +148,7 @@ def ping_message() -> Message:
 
 
 def encode_answer(message: Message) -> bytes:
-    """A message that answers another one. Without blanks it means the same, but is never equal to its question.
+    """A message that answers another one. Without blanks it means the same, but never equals its question.
 
     Raises:
         TypeError: if JSON cannot carry it (ValueError likewise).
