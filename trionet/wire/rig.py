@@ -18,8 +18,9 @@ peer's own, or the same message once more, and only what was sent before tells w
         doubled echo: they cannot be told apart, and the window says which one it is taken for. The count
         begins anew when the same message is sent for another time, but not when it is sent again because
         its echo did not come. Answers that are spelt otherwise, see `encode_answer`, are never in doubt.
-    [2] Ten times, then twice a second. Two peers that take each other's echoes for messages would send
-        them to and fro for ever; if one of them is ours and remembers what it has sent, they do not.
+    [2] Ten times, then twice a second; and [1] not twice within `STORM_GAP`, because it is delivered, too.
+        Two peers that take each other's echoes for messages would send them to and fro for ever. If one
+        of them is ours and remembers what it has sent, they do not.
 
 A message that comes while an echo is awaited is just a message, so two that send at the same moment both
 succeed. (Upstream takes it for a bad echo, and closes.) Only if both send the very same bytes, each takes
@@ -30,6 +31,7 @@ Protocol facts: recorded from iblutil 1.20 (tests/data/transcripts/iblutil_*.jso
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -44,6 +46,9 @@ MAX_DATAGRAM: Final = 65_507
 
 #: Seconds for which an echo is known for one after its message was last sent.
 LATE_ECHO: Final = 10.0
+
+#: Seconds within which a copy of a message of ours is taken for one, and sent back, only once.
+STORM_GAP: Final = 0.02
 
 # How often bytes that should not have come are sent back at once, and how often per second after that. A
 # storm comes sooner or later to one that is not sent back, and ends there.
@@ -116,11 +121,18 @@ class Received:
 
 
 class _Returns:
-    """How often something may still be sent back."""
+    """How often something may still be sent back.
 
-    __slots__ = ("_left", "_since")
+    Args:
+        now: The time.
+        gap: Seconds between two times at least.
+    """
 
-    def __init__(self, now: float) -> None:
+    __slots__ = ("_gap", "_last", "_left", "_since")
+
+    def __init__(self, now: float, gap: float = 0.0) -> None:
+        self._gap = gap
+        self._last = -math.inf
         self._left = _RETURNS
         self._since = now
 
@@ -128,9 +140,10 @@ class _Returns:
         """Whether it may be sent back now."""
         self._left = min(_RETURNS, self._left + (now - self._since) * _RETURNS_PER_SECOND)
         self._since = now
-        if self._left < 1:
+        if self._left < 1 or now - self._last < self._gap:
             return False
         self._left -= 1
+        self._last = now
         return True
 
 
@@ -143,7 +156,7 @@ class _Sent:
         self.transmissions = 1
         self.copies = 0
         self.last_sent = self.last_copy = now
-        self.returns = _Returns(now)
+        self.returns = _Returns(now, STORM_GAP)
 
 
 class Exchange:
