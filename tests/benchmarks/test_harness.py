@@ -8,12 +8,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import trio.testing
 
-from tests.benchmarks import feed_rows
+from tests.benchmarks import feed_rows, rig_rows
 from tests.benchmarks.__main__ import main
 from tests.benchmarks._rounds import Measure, Open, Quantity, Run, alternate, compare
 from tests.benchmarks._table import Entry, Goal, Omitted, Row, at_least, at_most, format_table
 from tests.benchmarks._workers import PeerFailed, PeerMissing, Worker
+from tests.benchmarks.peers._rig_session import REFERENCE, STATUS, Log, Marches
 
 
 def _values(*values: float) -> Open:
@@ -118,7 +120,7 @@ def test_a_row_in_earnest(capsys: pytest.CaptureFixture[str]) -> None:
     assert "sipyco: left out: no checkout given" in output
 
 
-_SMALL = Run(rounds=1, scale=0.01)
+_SMALL = Run(rounds=1, seconds=0.02, scale=0.01)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +153,65 @@ def test_a_feed_that_arrives_changed_is_no_result(monkeypatch: pytest.MonkeyPatc
         measure = feed_rows.delivery(_SMALL, "trionet", subscribers=1, mods=10, burst=1)(stack)
         with pytest.raises(PeerFailed, match="is not what was published"):
             measure()
+
+
+@pytest.mark.parametrize(
+    "measurement",
+    [
+        rig_rows.sends(_SMALL, "udp", "trionet", "trionet"),
+        rig_rows.sends(_SMALL, "tcp", "trionet", "trionet"),
+        rig_rows.starts(_SMALL, "trionet", count=3),
+        rig_rows.starts(_SMALL, "trionet", count=3, latency=0.001),
+    ],
+    ids=["udp", "tcp", "starts", "slow starts"],
+)
+def test_rigs_in_earnest(measurement: Open) -> None:
+    with ExitStack() as stack:
+        measure = measurement(stack)
+        assert measure()
+        assert all(value > 0 for value in measure().values())
+
+
+def test_a_message_that_reached_no_callback_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(worker: Worker, **command: object) -> dict[str, object]:
+        answer = original(worker, **command)
+        return {"received": answer["received"] - 1} if command["do"] == "check" else answer
+
+    original = Worker.ask
+    monkeypatch.setattr(Worker, "ask", ask)
+    with ExitStack() as stack:
+        measure = rig_rows.sends(_SMALL, "udp", "trionet", "trionet")(stack)
+        with pytest.raises(PeerFailed, match="not every message"):
+            measure()
+
+
+def test_a_number_that_a_rig_did_not_get_is_noticed() -> None:
+    log = Log()
+    for number in (0, 1, 3):
+        log.note([STATUS, number])
+    with pytest.raises(RuntimeError, match="not received what was sent"):
+        log.check()
+    log.note([STATUS, 0])
+    assert log.check() == 1
+
+
+async def test_a_wrong_answer_of_a_rig_is_noticed(autojump_clock: trio.testing.MockClock) -> None:
+    async def start(number: int) -> dict[str, object]:
+        return {"rig 0": [REFERENCE, [0, number]], "rig 1": [REFERENCE, [second, number]]}
+
+    second = 1
+    marches = Marches(start, 2, trio.sleep)
+    await marches.run(seconds=0)
+    second = 0
+    with pytest.raises(RuntimeError, match="wrong answer"):
+        await marches.run(seconds=0)
+
+
+def test_rigs_that_are_not_installed_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "iblutil.py").write_text("raise ModuleNotFoundError(\"No module named 'iblutil'\")")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with ExitStack() as stack, pytest.raises(PeerMissing, match="iblutil"):
+        rig_rows.sends(_SMALL, "udp", "iblutil", "iblutil")(stack)
 
 
 @pytest.mark.parametrize(
