@@ -10,7 +10,6 @@ import pytest
 import trio
 import trio.testing
 
-from trionet import _transport
 from trionet._transport import (
     SocketTransport,
     StreamTransport,

@@ -29,6 +29,7 @@ class Outbox:
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self.failure: Exception | None = None
+        self._ended = False
         self._waiting = bytearray()
         self._changed = trio.lowlevel.ParkingLot()
 
@@ -39,6 +40,8 @@ class Outbox:
             trio.BrokenResourceError: if the connection is gone.
             trio.ClosedResourceError: if it was closed, see `failure`.
         """
+        if self._ended:
+            raise trio.ClosedResourceError("the connection is closed")
         if not self._waiting:
             sent = self.transport.send_nowait(data)
             if sent == len(data):
@@ -70,5 +73,6 @@ class Outbox:
             self.failure = error
             await self.transport.aclose()
         finally:
+            self._ended = True
             self._waiting.clear()
             self._changed.unpark_all()

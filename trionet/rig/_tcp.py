@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -83,8 +84,13 @@ class TcpPeer(Peer):
         self._outbox = Outbox(transport)
         return self._outbox
 
-    async def converse(self, outbox: Outbox) -> None:
-        """Take what comes from a connection until it ends; then the message under way has failed."""
+    async def converse(self, outbox: Outbox, *, once: bool) -> None:
+        """Take what comes from a connection until it ends; then the message under way has failed.
+
+        Args:
+            outbox: Of the connection.
+            once: Whether there will be no other one.
+        """
         failure: Exception = trio.ClosedResourceError("the communicator is closed")
         try:
             async with open_background_tasks() as nursery:
@@ -100,6 +106,7 @@ class TcpPeer(Peer):
         finally:
             # Before anything is awaited: a new connection is none of our business.
             self._outbox = None
+            self.gone = once
             self.exchange.begin_stream()
             self.failed(failure)
             if isinstance(failure, ConnectionLost):
@@ -157,9 +164,8 @@ class TcpServerEndpoint(Endpoint):
         peer = TcpPeer(address, self, self._max_message_size)
         self._peers[address] = peer
         try:
-            await peer.converse(peer.connect(connection.transport))
+            await peer.converse(peer.connect(connection.transport), once=True)
         finally:
-            peer.gone = True
             if self._peers.get(address) is peer:
                 del self._peers[address]
 
@@ -220,7 +226,8 @@ class TcpClientEndpoint(Endpoint):
             await transport.aclose()
             raise trio.ClosedResourceError("the communicator is closed")
         self.owner.connected()
-        self._nursery.start_soon(self._peer.converse, self._peer.connect(transport))
+        outbox = self._peer.connect(transport)
+        self._nursery.start_soon(functools.partial(self._peer.converse, outbox, once=False))
 
     async def find_peer(self, address: Address | None) -> Peer:
         if address not in (None, self._peer.address):
