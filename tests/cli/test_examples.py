@@ -82,11 +82,17 @@ async def test_the_command_line_of_the_tutorial() -> None:
         )
 
 
-async def test_testing_a_controller() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", str(EXAMPLES / "04_testing_a_controller.py")]
+@pytest.mark.parametrize(
+    "example", ["04_testing_a_controller.py", "10_a_lab_in_a_test.py", "11_every_crash_point.py"]
+)
+async def test_tests(example: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"examples/{example}"]
     done = await trio.run_process(command, capture_stdout=True, check=False, cwd=EXAMPLES.parent)
     assert done.returncode == 0, done.stdout.decode()
-    assert b"3 passed" in done.stdout
+    *dots, summary = done.stdout.decode().splitlines()
+    *dots_shown, summary_shown = readme_output(f"pytest -q examples/{example}")
+    assert dots == dots_shown
+    assert summary.partition(" in ")[0] == summary_shown.partition(" in ")[0]
 
 
 async def test_published_datasets() -> None:
@@ -128,6 +134,6 @@ def test_every_example_is_in_the_readme() -> None:
         assert f"({example.name})" in readme
 
 
-@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("0*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("[0-9]*.py")), ids=lambda path: path.name)
 def test_examples_are_short(example: Path) -> None:
     assert len(example.read_text(encoding="utf-8").splitlines()) < 80

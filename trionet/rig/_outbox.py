@@ -34,14 +34,14 @@ class Outbox:
         self._changed = trio.lowlevel.ParkingLot()
 
     def write(self, data: bytes) -> None:
-        """Write all of it, sooner or later.
+        """Write all of it, sooner or later, as long as there is a connection.
 
         Raises:
-            trio.BrokenResourceError: if the connection is gone.
+            trio.BrokenResourceError: if it is gone.
             trio.ClosedResourceError: if it was closed, see `failure`.
         """
         if self._ended:
-            raise trio.ClosedResourceError("the connection is closed")
+            return  # the connection is about to be lost, and whoever awaits an echo to be told why
         if not self._waiting:
             sent = self.transport.send_nowait(data)
             if sent == len(data):

@@ -75,7 +75,7 @@ class TcpPeer(Peer):
             raise ConnectionLost("the connection is gone", self._where())
         try:
             await outbox.wait_below(self._max_message_size)
-            outbox.write(data)  # raises if the connection was lost meanwhile
+            outbox.write(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise ConnectionLost(str(outbox.failure or error), self._where()) from error
 
