@@ -67,7 +67,6 @@ def test_waiting_for_something_that_does_not_happen(pytester: pytest.Pytester) -
 
 
 @without_signals
-@pytest.mark.xfail(strict=True, reason="the seeded schedule outlives a run that Trio could not clean up")
 def test_the_next_test_is_not_affected(pytester: pytest.Pytester) -> None:
     run_with_timeout(pytester, WAITING, "signal").assert_outcomes(failed=1, passed=1)
 

@@ -122,26 +122,28 @@ def _lines(config: pytest.Config, name: str, test: _Test) -> Iterator[str]:
     smallest = test.smallest
     yield f"{name}: {len(test.failed)} of {len(test.ran)} seeds fail, the smallest is {smallest}"
     # By place, in the order of the smallest seeds: there may be more than one thing that is wrong.
-    causes: dict[tuple[str, int], tuple[str, list[int]]] = {}
+    causes: dict[str, tuple[str, list[int]]] = {}
     for seed in sorted(test.failed):
         place, message = _crash(config, test.failed[seed][0])
-        causes.setdefault(place, (message, []))[1].append(seed)
-    for (path, line), (message, seeds) in causes.items():
-        what = message if len(message) <= _WIDTH else f"{message[: _WIDTH - 3]}..."
-        where = f" ({path}:{line})" if path else ""
-        yield f"    {_ranges(seeds)}: {what}{where}"
+        text = message if len(message) <= _WIDTH else f"{message[: _WIDTH - 3]}..."
+        if place:
+            text += f" ({place})"
+        causes.setdefault(place or text, (text, []))[1].append(seed)
+    for text, seeds in causes.values():
+        yield f"    {_ranges(seeds)}: {text}"
     nodeid = test.failed[smallest][0].nodeid
     yield f"  {replay_command(config, nodeid, smallest)}"
 
 
-def _crash(config: pytest.Config, report: pytest.TestReport) -> tuple[tuple[str, int], str]:
+def _crash(config: pytest.Config, report: pytest.TestReport) -> tuple[str, str]:
+    """Where something was raised, if that is known, and the first line of what it was."""
     crash = getattr(report.longrepr, "reprcrash", None)
     if crash is None:
-        return ("", 0), str(report.longrepr).strip().partition("\n")[0]
+        return "", str(report.longrepr).strip().partition("\n")[0]
     path = Path(crash.path)
     if path.is_relative_to(config.rootpath):
         path = path.relative_to(config.rootpath)
-    return (str(path), crash.lineno), str(crash.message).partition("\n")[0]
+    return f"{path}:{crash.lineno}", str(crash.message).partition("\n")[0]
 
 
 def _ranges(numbers: Iterable[int]) -> str:

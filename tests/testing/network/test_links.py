@@ -86,6 +86,15 @@ async def test_jitter_keeps_the_order(autojump_clock: Clock) -> None:
         assert len({round(delay, 6) for delay in delays}) > 10
 
 
+async def test_after_a_change_nothing_waits_for_what_was_sent_before(autojump_clock: Clock) -> None:
+    async with open_course(latency=10, jitter=0.1) as course:
+        await course.send(1)
+        course.network.link("a", "b").latency = 0
+        await course.send(1, since=1)
+        await trio.sleep(20)
+        assert course.numbers == [1, 0]
+
+
 async def test_loss(autojump_clock: Clock) -> None:
     async with open_course(loss=0.3) as course:
         await course.send(300)

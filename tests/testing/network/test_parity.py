@@ -178,6 +178,16 @@ async def ports_that_are_shared(notes: Notes) -> None:
 
 
 @scenario
+async def a_port_where_somebody_listens(notes: Notes) -> None:
+    first, second = tcp_socket(), tcp_socket()
+    for sock in (first, second):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    await first.bind((LOCAL, 0))
+    first.listen()
+    await notes.of(second.bind, first.getsockname())
+
+
+@scenario
 async def a_port_after_its_connections(notes: Notes) -> None:
     for option in (0, 1):
         listener = tcp_socket()

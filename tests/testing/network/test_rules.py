@@ -12,8 +12,10 @@ from trionet.testing import (
     DROP,
     Delay,
     Duplicate,
+    Endpoint,
     Packet,
     Reset,
+    Trace,
     Verdict,
     VirtualNetwork,
     open_virtual_network,
@@ -116,6 +118,34 @@ async def test_a_connection_ends_at_any_byte(autojump_clock: Clock, count: int, 
                         with trio.CancelScope(shield=True):
                             await send()
                             await here.receive_some()
+
+
+async def test_a_connection_ends_right_after_the_last_byte(autojump_clock: Clock) -> None:
+    async with open_virtual_network(latency=0.01) as network:
+        with network.rule(reset_after(4)):
+            here, there = await connected_pair(network)
+            await here.send_all(b"1234")
+            assert await there.receive_some() == b"1234"
+            with pytest.raises(trio.BrokenResourceError):
+                await there.receive_some()
+
+
+def test_the_digest_covers_what_packets_carry() -> None:
+    digests = []
+    for data in (b"one", b"two", b"two"):
+        trace = Trace(10)
+        trace.record(0, "sent", Packet("udp", Endpoint("a", "", 1), Endpoint("b", "", 2), data))
+        digests.append(trace.digest)
+    assert digests[0] != digests[1] == digests[2]
+
+
+def test_a_trace_keeps_little_of_large_packets() -> None:
+    trace = Trace(10_000)
+    large = Packet("udp", Endpoint("a", "", 1), Endpoint("b", "", 2), bytes(60_000))
+    for _ in range(1000):
+        trace.record(0, "sent", large)
+    assert 200 < len(trace) < 300
+    assert trace.count == 1000
 
 
 async def test_a_refused_connection(autojump_clock: Clock) -> None:

@@ -265,6 +265,20 @@ async def test_a_server_forgets_a_client_that_vanished(autojump_clock: trio.test
         assert handle is not None
 
 
+async def test_timers_do_not_pile_up(autojump_clock: trio.testing.MockClock) -> None:
+    """A connection that is busy for long has as much on the agenda as one that is new."""
+    async with open_virtual_network(latency=0.001) as network:
+        here, there = await connected_pair(network)
+        for stream in (here, there):
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10)
+        for _ in range(1000):
+            await here.send_all(b"x")
+            await there.receive_some()
+            await trio.sleep(0.3)
+        assert network._fabric.agenda_length < 10
+
+
 async def test_ports_of_clients_differ(autojump_clock: trio.testing.MockClock) -> None:
     async with open_virtual_network() as network:
         await network.host("server").start(partial(trio.serve_tcp, ignore, PORT, host="0.0.0.0"))

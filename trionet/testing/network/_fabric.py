@@ -89,6 +89,11 @@ class Fabric:
             else:
                 self._alarm.deadline = due
 
+    @property
+    def agenda_length(self) -> int:
+        """How many packets and timers there are to come."""
+        return len(self._agenda)
+
     def _do_what_is_due(self) -> None:
         agenda = self._agenda
         now = trio.current_time()

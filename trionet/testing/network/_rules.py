@@ -72,6 +72,6 @@ def reset_after(
         if port not in (None, packet.dst.port):
             return None
         place = count - packet.offset
-        return Reset(max(0, place)) if place < len(packet.payload) else None
+        return Reset(max(0, place)) if place <= len(packet.payload) else None
 
     return rule

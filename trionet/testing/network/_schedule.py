@@ -13,6 +13,7 @@ to a run: see `SeededSchedule.install`.
 from __future__ import annotations
 
 import random
+import threading
 from typing import Any, Final
 
 import trio
@@ -26,6 +27,11 @@ _GENERATOR: Final = "_r"
 class _Shuffler(random.Random):
     """Shuffles in the same way on every version of Python."""
 
+    def __init__(self, seed: str, before: tuple[object, object]) -> None:
+        super().__init__(seed)
+        self.before = before
+        self.thread = threading.get_ident()
+
     def shuffle(self, x: Any) -> None:
         for last in range(len(x) - 1, 0, -1):
             other = int(self.random() * (last + 1))
@@ -37,7 +43,7 @@ class SeededSchedule:
 
     def __init__(self, seed: str) -> None:
         self._seed = seed
-        self._before: tuple[object, object] | None = None
+        self._shuffler: _Shuffler | None = None
 
     def install(self) -> None:
         """Take over.
@@ -46,19 +52,23 @@ class SeededSchedule:
             RuntimeError: if another network has done so, in another thread: the order of tasks belongs to
                 the whole process, and neither of the two would be repeatable.
         """
-        if isinstance(getattr(_RUN, _GENERATOR), _Shuffler):
-            raise RuntimeError(
-                "a virtual network is open in another thread of this process: only one at a time can have "
-                "the order of Trio's tasks follow its seed"
-            )
-        self._before = getattr(_RUN, _SWITCH), getattr(_RUN, _GENERATOR)
+        before = getattr(_RUN, _SWITCH), getattr(_RUN, _GENERATOR)
+        other = before[1]
+        if isinstance(other, _Shuffler):
+            if other.thread != threading.get_ident():
+                raise RuntimeError(
+                    "a virtual network is open in another thread of this process: only one at a time can have "
+                    "the order of Trio's tasks follow its seed"
+                )
+            before = other.before  # of a run in this thread that ended without cleaning up
+        self._shuffler = _Shuffler(self._seed, before)
         setattr(_RUN, _SWITCH, True)
-        setattr(_RUN, _GENERATOR, _Shuffler(self._seed))
+        setattr(_RUN, _GENERATOR, self._shuffler)
 
     def restore(self) -> None:
         """Leave everything as it was found."""
-        if self._before is not None:
-            switch, generator = self._before
+        if self._shuffler is not None and getattr(_RUN, _GENERATOR) is self._shuffler:
+            switch, generator = self._shuffler.before
             setattr(_RUN, _SWITCH, switch)
             setattr(_RUN, _GENERATOR, generator)
-            self._before = None
+        self._shuffler = None

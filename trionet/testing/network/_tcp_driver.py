@@ -32,7 +32,7 @@ class TcpDriver:
     """
 
     __slots__ = (
-        "_armed_for",
+        "_alarms",
         "_on_open",
         "_stack",
         "connection",
@@ -58,7 +58,9 @@ class TcpDriver:
         self.reuse_port = reuse_port
         self.reading = Waiter()
         self.writing = Waiter()
-        self._armed_for = math.inf
+        # When the fabric will call, latest first. A call that is not needed any more is not taken back but
+        # used for what is due later; so there are only ever a few, each earlier than those asked for before.
+        self._alarms: list[float] = []
 
     def handle(self, packet: Packet) -> None:
         """A packet has come."""
@@ -73,8 +75,8 @@ class TcpDriver:
             for packet in packets:
                 self._stack.send(packet)
         deadline = connection.deadline
-        if deadline < self._armed_for:
-            self._armed_for = deadline
+        if deadline < (self._alarms[-1] if self._alarms else math.inf):
+            self._alarms.append(deadline)
             self._stack.call_at(deadline, self._be_on_time)
         if self._on_open is not None and connection.state is not State.SYN_RECEIVED:
             on_open, self._on_open = self._on_open, None
@@ -87,7 +89,7 @@ class TcpDriver:
             self._stack.forget(self)
 
     def _be_on_time(self) -> None:
-        self._armed_for = math.inf
+        self._alarms.pop()
         now = trio.current_time()
         if self.connection.deadline <= now:
             self.connection.timeout(now)
