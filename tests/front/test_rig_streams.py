@@ -14,6 +14,7 @@ import trio.testing
 import trionet
 from tests.front.rigs import MemoryListener, address_behind, open_memory_rig
 from trionet import RigEvent
+from trionet.wire.rig_messages import PING
 
 # Of trionet.rig._tcp, where they are explained.
 GAP = 0.02
@@ -111,6 +112,19 @@ async def test_an_answer_keeps_its_distance_from_an_echo(autojump_clock: trio.te
             assert json.loads(message) == [1, "answer"]
             assert trio.current_time() == pytest.approx(start + GAP)
             await stream.send_all(message)
+
+
+async def test_who_has_pinged_is_answered_at_once(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_memory_rig() as (rig, connect):
+        rig.assign_callback("EXPINIT", lambda event: rig.respond(event, "answer"))
+        stream = await connect()
+        await stream.send_all(PING)
+        assert await stream.receive_some() == PING
+        await stream.send_all(b"[1, 1]")
+        received = b""
+        while len(received) < len(b'[1, 1][1,"answer"]'):
+            received += await stream.receive_some()
+        assert trio.current_time() == 0
 
 
 async def test_a_report_of_a_failed_callback_keeps_its_distance_too(

@@ -21,7 +21,7 @@ from trionet.wire.rig import (
     Received,
     Repeat,
 )
-from trionet.wire.rig_messages import ERROR, ExpMessage
+from trionet.wire.rig_messages import ERROR, PING, ExpMessage
 
 HELLO = b'[1, "hello"]'
 OTHER = b'[1, "other"]'
@@ -333,6 +333,16 @@ def test_pings_that_follow_each_other_are_confirmed() -> None:
         echo = two.receive(b"[32]", number / 10_000).echo
         assert echo == b"[32]"
         assert one.receive(echo, number / 10_000) == CONFIRMED
+
+
+@pytest.mark.parametrize(("data", "is_patient"), [(PING, True), (b"[32]", False), (HELLO, False)])
+def test_who_pings_as_trionet_does_is_patient(data: bytes, is_patient: bool) -> None:
+    exchange = Exchange()
+    assert not exchange.is_patient
+    exchange.receive(data, 0.0)
+    assert exchange.is_patient == is_patient
+    exchange.receive(HELLO, 0.0)
+    assert exchange.is_patient == is_patient
 
 
 # What is no message

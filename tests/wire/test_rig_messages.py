@@ -17,6 +17,7 @@ from tests.wire.transcripts import Message, load
 from trionet.wire.rig import MAX_DATAGRAM
 from trionet.wire.rig_messages import (
     ERROR,
+    PING,
     ExpMessage,
     ExpStatus,
     MalformedMessage,
@@ -24,7 +25,6 @@ from trionet.wire.rig_messages import (
     error_message,
     is_echoed,
     parse_message,
-    ping_message,
     start_message,
 )
 
@@ -247,9 +247,9 @@ def test_report_of_an_error_without_a_text() -> None:
 
 
 def test_ping_is_an_event_without_data_that_is_echoed() -> None:
-    data = encode_message(ping_message())
-    assert parse_message(data) == (ExpMessage.EXPSTATUS, [])
-    assert is_echoed(data)
+    assert parse_message(PING) == (ExpMessage.EXPSTATUS, [])
+    assert is_echoed(PING)
+    assert encode_message([ExpMessage.EXPSTATUS]) != PING  # others can send that, too
 
 
 @pytest.mark.parametrize(

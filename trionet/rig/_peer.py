@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Final
 
@@ -16,6 +17,11 @@ from trionet.wire.rig import Exchange
 ECHO_TIMEOUT: Final = 1.0
 
 
+# Gaps to wait out, if there is always another one: a peer that sends all the time awaits echoes all the time,
+# and if it is upstream's takes our message for a bad one anyway.
+_MOST_GAPS: Final = 5
+
+
 class EchoTimeout(TrionetError, TimeoutError):
     """The echo of a message did not come in time. Whether the rig has got the message is unknown."""
 
@@ -27,13 +33,18 @@ class Peer(ABC):
         address: Host and port.
         exchange: What has been said.
         gone: Whether it can never be reached again.
+
+    Args:
+        answer_gap: Seconds of silence between an echo and a message of our own, unless the peer is patient.
     """
 
-    def __init__(self, address: Address, exchange: Exchange, rig: str) -> None:
+    def __init__(self, address: Address, exchange: Exchange, rig: str, answer_gap: float) -> None:
         self.address = address
         self.exchange = exchange
         self.gone = False
         self._rig = rig
+        self._answer_gap = answer_gap
+        self._quiet_until = -math.inf
         self._turn = trio.Lock()
         self._outcome: trio.Event | None = None
         self._failure: Exception | None = None
@@ -46,7 +57,19 @@ class Peer(ABC):
     @property
     def ready(self) -> bool:
         """Whether a message can be sent at once."""
-        return True
+        return trio.current_time() >= self._quiet_until
+
+    def keep_quiet(self) -> None:
+        """Something was sent behind which the next message is not to follow at once."""
+        if not self.exchange.is_patient:
+            self._quiet_until = trio.current_time() + self._answer_gap
+
+    async def wait_quiet(self) -> None:
+        """Wait until a message may be sent. Not always a checkpoint."""
+        for _ in range(_MOST_GAPS):
+            if trio.current_time() >= self._quiet_until:
+                return
+            await trio.sleep_until(self._quiet_until)
 
     @abstractmethod
     def check_size(self, data: bytes) -> None:

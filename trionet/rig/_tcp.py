@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -29,10 +28,6 @@ from trionet.wire.rig import StreamExchange
 #: confirms. Upstream takes one read for one message, so what comes right behind another one breaks it.
 ANSWER_GAP: Final = 0.02
 
-# Gaps to wait out, if there is always another one: a peer that sends all the time awaits echoes all the time,
-# and if it is upstream's takes our message for a bad one anyway.
-_MOST_GAPS: Final = 5
-
 
 class TcpPeer(Peer):
     """A peer at the other end of a connection.
@@ -45,15 +40,15 @@ class TcpPeer(Peer):
 
     def __init__(self, address: Address, endpoint: Endpoint, max_message_size: int) -> None:
         owner = endpoint.owner
-        super().__init__(address, StreamExchange(max_message_size, owner.dedup_window), owner.name)
+        exchange = StreamExchange(max_message_size, owner.dedup_window)
+        super().__init__(address, exchange, owner.name, ANSWER_GAP)
         self._endpoint = endpoint
         self._max_message_size = max_message_size
         self._outbox: Outbox | None = None
-        self._quiet_until = -math.inf
 
     @property
     def ready(self) -> bool:
-        return self._outbox is not None and trio.current_time() >= self._quiet_until
+        return self._outbox is not None and super().ready
 
     def check_size(self, data: bytes) -> None:
         if len(data) > self._max_message_size:
@@ -63,13 +58,10 @@ class TcpPeer(Peer):
 
     async def send(self, data: bytes) -> None:
         await super().send(data)
-        self._quiet_until = trio.current_time() + ANSWER_GAP
+        self.keep_quiet()
 
     async def transmit(self, data: bytes) -> None:
-        for _ in range(_MOST_GAPS):
-            if trio.current_time() >= self._quiet_until:
-                break
-            await trio.sleep_until(self._quiet_until)
+        await self.wait_quiet()
         outbox = self._outbox
         if outbox is None:
             raise ConnectionLost("the connection is gone", self._where())
@@ -125,7 +117,7 @@ class TcpPeer(Peer):
             while (received := self.exchange.next_received(trio.current_time())) is not None:
                 if received.echo is not None:
                     outbox.write(received.echo)
-                    self._quiet_until = trio.current_time() + ANSWER_GAP
+                    self.keep_quiet()
                 self._endpoint.take(received, self.address, self)
                 await outbox.wait_below(self._max_message_size)
                 # There may be thousands, and a round between two lets their callbacks begin in order.

@@ -23,6 +23,10 @@ from trionet.wire.rig_uri import RigURI
 
 logger = logging.getLogger("trionet.rig")
 
+#: Seconds of silence between an echo and a message of our own. Upstream's Services that ask one rig after the
+#: other begin to wait for the answer only after the echo: one that comes within 2 ms is often lost.
+ANSWER_GAP: Final = 0.005
+
 # What one receive takes at most: more than any datagram has.
 _RECEIVE_SIZE: Final = 65_536
 
@@ -109,7 +113,7 @@ class UdpPeer(Peer):
     def __init__(
         self, socket: DatagramSocket, address: Address, exchange: Exchange, rig: str, connected: bool
     ) -> None:
-        super().__init__(address, exchange, rig)
+        super().__init__(address, exchange, rig, ANSWER_GAP)
         self._socket = socket
         self._destination = None if connected else address
 
@@ -120,6 +124,7 @@ class UdpPeer(Peer):
             )
 
     async def transmit(self, data: bytes) -> None:
+        await self.wait_quiet()
         try:
             await self._socket.send(data, self._destination)
         except ConnectionError:
@@ -174,6 +179,7 @@ class UdpEndpoint(Endpoint):
         if received.echo is not None:
             try:
                 await self._socket.send(received.echo, None if peer is self._remote else source)
+                peer.keep_quiet()
             except OSError as error:
                 name = format_address(address)
                 self.limited_log.warning("%s: no echo to %s: %s", self.owner.name, name, error)

@@ -67,7 +67,8 @@ async def open_rig_communicator(
             for a new one, as upstream does.
         max_running_callbacks: Messages whose asynchronous callbacks may run at the same time; callbacks are
             not called for one beyond, and its sender gets a report.
-        max_message_size: The longest message over TCP, in bytes. More ends the connection.
+        max_message_size: The longest message over TCP, in bytes. More ends the connection. Upstream's rigs
+            understand about 65,000 bytes.
         ssl_context: For ``wss``; by default the system's authorities are trusted.
         connect_timeout: Seconds for connecting over TCP.
         connect_first: False to connect over TCP for the first message only: the rig need not be there yet.

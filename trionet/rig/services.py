@@ -36,7 +36,9 @@ Responses = dict[str, list[Any]]
 
 
 class ResponseTimeout(TrionetError, TimeoutError):
-    """A rig has confirmed a message, but has not answered it in time."""
+    """A rig has not answered a message in time. If it has not confirmed it either, that is an `EchoTimeout`,
+    unless there was no time for that.
+    """
 
 
 class NotAsked(TrionetError):
@@ -237,7 +239,7 @@ class RigServices(Mapping[str, RigCommunicator]):
         return await self._each(wait_one, list(self), concurrent=True, fail_fast=False)
 
     async def ready(self, seconds: float = RESPONSE_TIMEOUT) -> None:
-        """Wait until every rig confirms a ping.
+        """Wait until every rig confirms a ping; see `RigCommunicator.ping` for what it does to answers.
 
         Args:
             seconds: How long to wait at most.

@@ -39,7 +39,7 @@ from typing import Any, Final
 
 from trionet.wire.errors import LocalProtocolError, RemoteProtocolError
 from trionet.wire.json_stream import JsonStream, ValueTooLong
-from trionet.wire.rig_messages import ExpMessage, MalformedMessage, is_echoed, parse_message
+from trionet.wire.rig_messages import PING, ExpMessage, MalformedMessage, is_echoed, parse_message
 
 #: The longest message that fits a UDP datagram over IPv4, in bytes.
 MAX_DATAGRAM: Final = 65_507
@@ -168,10 +168,13 @@ class Exchange:
 
     Attributes:
         awaited: The message whose echo is awaited, or None.
+        is_patient: Whether the peer is known to take a message that comes right behind an echo for what it
+            is: trionet does, upstream may not.
     """
 
     def __init__(self, dedup_window: float = 0.0) -> None:
         self.awaited: bytes | None = None
+        self.is_patient = False
         self._dedup_window = dedup_window
         # By the keys of messages, as the following.
         self._sent: OrderedDict[bytes, _Sent] = OrderedDict()
@@ -253,6 +256,7 @@ class Exchange:
         except MalformedMessage as error:
             return Received(self._limited(echo, key, now), Malformed(str(error)[:_LONGEST_REASON]))
         if not items:
+            self.is_patient |= data == PING
             return Received(echo, Ping())
         if self._dedup_window and self._is_repeat(key, now):
             return Received(self._limited(echo, key, now), Repeat())

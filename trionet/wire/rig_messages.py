@@ -29,6 +29,11 @@ PROTOCOL_VERSION: Final = "1.0.0"
 # Characters of a report of an error. As JSON one may have 12 bytes, and the report fits a datagram.
 _LONGEST_REPORT: Final = 5000
 
+#: An event without data: a message that is echoed, and that no rig does anything about; upstream's leave it
+#: at a RuntimeWarning, which Python shows once. The blanks are trionet's alone: who sends this reads messages
+#: however they arrive.
+PING: Final = b"[ 32 ]"
+
 # Between the items of a list, and behind a key.
 _SPACED: Final = (", ", ": ")
 _COMPACT: Final = (",", ":")
@@ -137,14 +142,6 @@ def error_message(error: BaseException, event: ExpMessage) -> Message:
     except Exception as another:
         text = f"(its text cannot be had: {type(another).__name__})"
     return [ERROR, f"{type(error).__name__}: {text}"[:_LONGEST_REPORT], event]
-
-
-def ping_message() -> Message:
-    """A message that is echoed, and that no rig does anything about: an event without data.
-
-    Upstream's rigs leave it at a RuntimeWarning, which Python shows once.
-    """
-    return [ExpMessage.EXPSTATUS]
 
 
 def encode_answer(message: Message) -> bytes:

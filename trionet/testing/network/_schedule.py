@@ -57,8 +57,8 @@ class SeededSchedule:
         if isinstance(other, _Shuffler):
             if other.thread != threading.get_ident():
                 raise RuntimeError(
-                    "a virtual network is open in another thread of this process: only one at a time can have "
-                    "the order of Trio's tasks follow its seed"
+                    "a virtual network is open in another thread of this process: only one at a time can "
+                    "have the order of Trio's tasks follow its seed"
                 )
             before = other.before  # of a run in this thread that ended without cleaning up
         self._shuffler = _Shuffler(self._seed, before)
