@@ -49,6 +49,7 @@ async def control(scheme: str, ports: list[str]) -> None:
 
         first = services[rig_name(0)]
         marches = Marches(start, len(services), trio.sleep)
+        await services.ready()  # as programs do; rigs that were pinged answer without a pause
         say(ready=True)
         while (command := await trio.to_thread.run_sync(next_command)) is not None:
             match command["do"]:
