@@ -13,6 +13,8 @@ import trio
 
 import trionet
 
+pytest_plugins = ["pytester"]
+
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -49,7 +51,7 @@ class RecordingNursery:
 
 
 async def test_published_state(capsys: pytest.CaptureFixture[str]) -> None:
-    _, _, published, _ = code_blocks()
+    _, _, published, *_ = code_blocks()
     names: dict[str, Any] = {"trionet": trionet}
     async with trio.open_nursery() as nursery:
         recording = RecordingNursery(nursery)
@@ -63,7 +65,7 @@ async def test_published_state(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 async def test_rigs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    *_, rigs = code_blocks()
+    _, _, _, rigs, _ = code_blocks()
     ports: list[int] = []
     listening = trio.Event()
     open_listener = trionet.open_rig_listener
@@ -85,3 +87,11 @@ async def test_rigs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
         await names["session"]()
         nursery.cancel_scope.cancel()
     assert capsys.readouterr().out == "{'cameras': ['recording']}\n"
+
+
+def test_a_test_with_faults(pytester: pytest.Pytester) -> None:
+    controller, *_, test = code_blocks()
+    controller, *_ = controller.partition("\ntrio.run(")
+    pytester.makeini("[pytest]\ntrio_mode = true\nfilterwarnings = error\n")
+    pytester.makepyfile(f"from functools import partial\nimport pytest\n{controller}\n{test}")
+    pytester.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(passed=200)

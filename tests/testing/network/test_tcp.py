@@ -301,3 +301,22 @@ async def test_a_socket_that_has_no_business_with_descriptors_says_so(
             assert "TCP socket of one" in repr(sock)
         assert "closed" in repr(sock)
         assert sock.fileno() == -1
+
+
+async def test_closed_connection_asks_no_more_for_life(autojump_clock: trio.testing.MockClock) -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.aclose()
+
+    async with open_virtual_network() as network:
+        await network.host("server").start(trio.serve_tcp, serve, 7)
+        with network.host("client").entered():
+            stream = await trio.open_tcp_stream("server", 7)
+            stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_KEEPALIVE, 1)
+            stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_KEEPIDLE, 10)
+            await stream.aclose()
+        await trio.sleep(1)
+        assert "TIME_WAIT" in str(network.netstat("client"))
+        count = network.trace.count
+        await trio.sleep(30)
+        assert network.trace.count == count

@@ -441,6 +441,7 @@ class Connection:
 
     def _wait_for_stragglers(self, now: float) -> None:
         self._retransmission.stop()
+        self.keepalive.stop()
         self._expire_at = now + TIME_WAIT_TIME
 
     def _be_reset(self) -> None:
