@@ -233,6 +233,28 @@ def test_answer_after_echoes_that_were_all_needed() -> None:
     assert exchange.receive(HELLO, 1.3) == IS_HELLO
 
 
+def test_echo_that_is_owed_is_no_answer_to_the_next_attempt() -> None:
+    """The rig was busy, and whoever sent the message sends it again: both come back."""
+    exchange = Exchange()
+    exchange.send(HELLO, 0.0)
+    exchange.give_up()
+    exchange.send(HELLO, LATE_ECHO)
+    assert exchange.receive(HELLO, LATE_ECHO) == CONFIRMED
+    assert exchange.receive(HELLO, LATE_ECHO + 1) == NOTHING_BACK
+    assert exchange.receive(HELLO, LATE_ECHO + 2) == IS_HELLO
+
+
+@pytest.mark.parametrize("came", [True, False])
+def test_echo_that_came_or_is_too_late_is_not_owed(came: bool) -> None:
+    exchange = Exchange()
+    if came:
+        confirmed(exchange)
+    else:
+        exchange.send_unconfirmed(HELLO, 0.0)
+    confirmed(exchange, HELLO, 1.0 if came else LATE_ECHO + 1)
+    assert exchange.receive(HELLO, LATE_ECHO + 2) == IS_HELLO
+
+
 def test_doubled_echo_is_sent_back_once_only() -> None:
     exchange = Exchange()
     confirmed(exchange)

@@ -156,10 +156,9 @@ class UdpEndpoint(Endpoint):
             while True:
                 try:
                     data, source = await self._socket.receive()
-                except ConnectionError as error:
-                    self._refused(error)
                 except OSError as error:
-                    errors += 1
+                    self._not_arrived(error)
+                    errors += not isinstance(error, ConnectionError)
                     if errors >= _MANY_ERRORS:
                         self.limited_log.warning("%s: cannot receive: %s", self.owner.name, error)
                         await trio.sleep(_PAUSE)
@@ -185,7 +184,7 @@ class UdpEndpoint(Endpoint):
                 self.limited_log.warning("%s: no echo to %s: %s", self.owner.name, name, error)
         self.take(received, address, peer)
 
-    def _refused(self, error: ConnectionError) -> None:
+    def _not_arrived(self, error: OSError) -> None:
         """The system reports that something which was sent has not arrived; a listener cannot know what."""
         if self._remote is not None:
             name = format_address(self._remote.address)

@@ -15,9 +15,8 @@ peer's own, or the same message once more, and only what was sent before tells w
     ... which is none                                     malformed           the same [2]
 
     [1] An answer that happens to have the bytes of the question, such as EXPSTART without data. Or a
-        doubled echo: they cannot be told apart, and the window says which one it is taken for. The count
-        begins anew when the same message is sent for another time, but not when it is sent again because
-        its echo did not come. Answers that are spelt otherwise, see `encode_answer`, are never in doubt.
+        doubled echo: they cannot be told apart, and the window says which one it is taken for. What
+        was sent and did not come back within 10 s counts, even if its sender gave up. Answers that are spelt otherwise, see `encode_answer`, are never in doubt.
     [2] Ten times, then twice a second; and [1] not twice within `STORM_GAP`, because it is delivered, too.
         Two peers that take each other's echoes for messages would send them to and fro for ever. If one
         of them is ours and remembers what it has sent, they do not.
@@ -197,7 +196,11 @@ class Exchange:
 
     def send_unconfirmed(self, data: bytes, now: float) -> None:
         """A message is being sent; its echo is not awaited, but known when it comes."""
-        self._remember(_Sent(now), data)
+        before = self._sent.get(_key(data))
+        sent = _Sent(now)
+        if before is not None and now - before.last_sent <= LATE_ECHO:
+            sent.transmissions += max(0, before.transmissions - before.copies)  # echoes that may still come
+        self._remember(sent, data)
 
     def _remember(self, sent: _Sent, data: bytes) -> None:
         key = _key(data)
