@@ -94,12 +94,12 @@ def _plain_error(error: OSError, name: str) -> OSError:
 def keep_alive(stream: trio.abc.Stream) -> None:
     """Notice a silent peer that went away without a word, such as a PC without power, within 40 s.
 
-    That is for a connection on which nothing is under way. What was sent and is not acknowledged is sent again
-    until the system gives up, on Linux after about 15 minutes: a shorter time (TCP_USER_TIMEOUT) would also cut
-    off peers that do not read for a while, such as a program that stands in a debugger.
-
     The system's own time is two hours: far too long for a subscriber that waits for what may change. Where
     the times cannot be set, that is what remains.
+
+    It is for connections on which nothing is under way. What was sent and is not acknowledged is sent again
+    until the system gives up, on Linux after about 15 minutes. A shorter time (TCP_USER_TIMEOUT) would also
+    cut off peers that do not read for a while, such as a program that stands in a debugger.
     """
     if not isinstance(stream, trio.SocketStream):
         return

@@ -15,8 +15,9 @@ peer's own, or the same message once more, and only what was sent before tells w
     ... which is none                                     malformed           the same [2]
 
     [1] An answer that happens to have the bytes of the question, such as EXPSTART without data. Or a
-        doubled echo: they cannot be told apart, and the window says which one it is taken for. What
-        was sent and did not come back within 10 s counts, even if its sender gave up. Answers that are spelt otherwise, see `encode_answer`, are never in doubt.
+        doubled echo: they cannot be told apart, and the window says which one it is taken for. Answers
+        that are spelt otherwise, see `encode_answer`, are never in doubt. What was sent and has not come
+        back within 10 s counts, even if its sender gave up.
     [2] Ten times, then twice a second; and [1] not twice within `STORM_GAP`, because it is delivered, too.
         Two peers that take each other's echoes for messages would send them to and fro for ever. If one
         of them is ours and remembers what it has sent, they do not.
