@@ -9,7 +9,6 @@ import logging
 import socket
 import ssl
 import statistics
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -17,10 +16,7 @@ import trio
 
 from trionet import (
     EchoTimeout,
-    ExpMessage,
-    ExpStatus,
     RigCommunicator,
-    RigEvent,
     RigURI,
     open_rig_communicator,
 )
@@ -43,17 +39,15 @@ _MANY_LOST: Final = 3
 # Seconds: half of what programs wait for an echo by default; how long to look at what comes instead.
 _SLOW: Final = 0.5
 _LONGEST_LOOK: Final = 1.0
-# Seconds for which nothing has to come from the rig before we leave, and how often that is tried.
-_AFTERMATH: Final = 0.5
-_LONGEST_STAY: Final = 10
 _NAMES: Final = {"udp": "UDP", "tcp": "TCP", "ws": "TCP", "wss": "TCP with TLS"}
 
 _HELP: Final = """\
 Examine the way to a rig, step by step: its name, our socket, the echo of a message, 20 round trips.
 Says in words what is wrong, and what to do about it.
 
-All messages are EXPSTATUS CONNECTED, which changes nothing at a rig. But over TCP, rigs of iblutil
-listen only to who has connected last: do not examine one in the middle of an experiment.
+All messages are pings: EXPSTATUS without a status, which a rig confirms and does nothing about. But
+over TCP, rigs of iblutil listen only to who has connected last: do not examine one in the middle of
+an experiment.
 """
 
 _EPILOG: Final = """\
@@ -138,8 +132,6 @@ class _Examination:
         if uri.scheme == "wss" and context is None:
             self.context = ssl.create_default_context()
         self.place = Place(uri, uri.host or ("localhost" if uri.is_stream else socket.gethostname()))
-        self.heard: Counter[str] = Counter()
-        self.reported = ""
         self.warnings: list[str] = []
 
     async def run(self) -> None:
@@ -148,25 +140,10 @@ class _Examination:
         await self.look_here()
         async with contextlib.AsyncExitStack() as stack:
             rig = await self.connect(stack)
-            for mask in (ExpMessage.any(), ExpMessage(0)):
-                rig.assign_callback(mask, self.take)
             await self.first_echo(rig)
             await self.round_trips(rig)
-            await self.stay()
-        if self.heard:
-            counts = ", ".join(f"{count} x {name}" for name, count in self.heard.items())
-            self.report.note("messages", f"the rig has also sent {counts}")
-        if self.reported:
-            self.report.note("messages", f"the rig could not handle ours: {self.reported}")
         for warning in self.warnings:
             self.report.note("warning", warning)
-
-    def take(self, event: RigEvent) -> None:
-        """Keep in mind what the rig says by itself; that is its right."""
-        if event.event == ExpMessage(0):
-            self.reported = str(event.data[0])
-        else:
-            self.heard[event.event.name or "?"] += 1
 
     async def find_addresses(self) -> None:
         """Look the name up, if it is one."""
@@ -238,7 +215,7 @@ class _Examination:
         """Send a message. If it is not confirmed, look at what comes instead."""
         began = trio.current_time()
         try:
-            await rig.status(ExpStatus.CONNECTED)
+            await rig.ping()
         except EXPECTED_ERRORS as error:
             raise await self.no_echo(error) from error
         seconds = trio.current_time() - began
@@ -266,7 +243,7 @@ class _Examination:
         for _ in range(_ROUND_TRIPS):
             began = trio.current_time()
             try:
-                await rig.status(ExpStatus.CONNECTED)
+                await rig.ping()
             except EchoTimeout as error:
                 trips.lost += 1
                 lost_in_a_row += 1
@@ -282,14 +259,6 @@ class _Examination:
         if max(trips.times) > _SLOW:
             raise diagnosis.slow("round trips", str(trips))
         self.report.well("round trips", str(trips))
-
-    async def stay(self) -> None:
-        """Be there to confirm what the rig says in return: iblutil's would give up if nobody did."""
-        for _ in range(_LONGEST_STAY):
-            before = self.heard.total()
-            await trio.sleep(_AFTERMATH)
-            if self.heard.total() == before:
-                return
 
 
 def _duration(seconds: float) -> str:

@@ -11,10 +11,8 @@ from typing import Final
 
 import trio
 
-from trionet import ExpMessage, ExpStatus
-
-#: What is sent: the status that a rig has anyway.
-QUESTION: Final = f"[{ExpMessage.EXPSTATUS.value}, {ExpStatus.CONNECTED.value}]".encode()
+#: What is sent: a ping, as communicators send it.
+QUESTION: Final = b"[ 32 ]"
 
 # Bytes and datagrams that are looked at.
 _MOST: Final = 65_536
