@@ -22,10 +22,19 @@ _LINE_ECHO = ["0"]
 
 def private_memory(pid: int) -> int:
     """Bytes of resident memory that belong to this process alone, its file mappings left out. Linux only."""
+    return _status(pid, "RssAnon")
+
+
+def peak_memory(pid: int) -> int:
+    """Bytes of resident memory that a process has had at most, file mappings included. Linux only."""
+    return _status(pid, "VmHWM")
+
+
+def _status(pid: int, key: str) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
+        if line.startswith(f"{key}:"):
             return int(line.split()[1]) * 1024
-    raise OSError("this kernel does not tell RssAnon")
+    raise OSError(f"this kernel does not tell {key}")
 
 
 def _idle(run: Run, peer: str, lines: list[str]) -> Open:

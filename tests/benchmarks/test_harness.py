@@ -10,12 +10,16 @@ from pathlib import Path
 import pytest
 import trio.testing
 
-from tests.benchmarks import feed_rows, rig_rows
+from tests.benchmarks import feed_rows, lab_rows, rig_rows
 from tests.benchmarks.__main__ import main
 from tests.benchmarks._rounds import Measure, Open, Quantity, Run, alternate, compare
 from tests.benchmarks._table import Entry, Goal, Omitted, Row, at_least, at_most, format_table
 from tests.benchmarks._workers import PeerFailed, PeerMissing, Worker
 from tests.benchmarks.peers._rig_session import REFERENCE, STATUS, Log, Marches
+from tests.benchmarks.peers.pinging_hosts import answer_udp, ping_udp
+from tests.benchmarks.peers.virtual_hour import LATENCY, RIGS, open_laboratory
+from trionet import EchoTimeout
+from trionet.testing import DROP, Duplicate, Lab, Rule
 
 
 def _values(*values: float) -> Open:
@@ -212,6 +216,94 @@ def test_rigs_that_are_not_installed_are_missing(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with ExitStack() as stack, pytest.raises(PeerMissing, match="iblutil"):
         rig_rows.sends(_SMALL, "udp", "iblutil", "iblutil")(stack)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize(
+    "measurement",
+    [
+        lab_rows.Hour(_SMALL).measured,
+        lab_rows.pings(_SMALL, "virtual", "udp"),
+        lab_rows.pings(_SMALL, "virtual", "tcp"),
+        lab_rows.pings(_SMALL, "loopback", "udp"),
+    ],
+    ids=["hour", "udp", "tcp", "loopback"],
+)
+def test_virtual_networks_in_earnest(measurement: Open) -> None:
+    with ExitStack() as stack:
+        measure = measurement(stack)
+        assert measure()
+        assert all(value > 0 for value in measure().values())
+
+
+def test_an_hour_is_worked_in_pieces_after_a_short_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(_: Worker, **command: int) -> dict[str, float]:
+        lengths.append(command["seconds"])
+        return {"cpu": 0.5, "packets": 1000}
+
+    lengths: list[int] = []
+    monkeypatch.setattr(Worker, "ask", ask)
+    hour = lab_rows.Hour(Run(scale=0.25))
+    with ExitStack() as stack:
+        measure = hour.measured(stack)
+        measure()
+        assert measure() == {"cpu": 1.5, "rate": 2000}
+        assert hour.allowed(stack)() == {"cpu": 15, "rate": 200}
+    assert lengths == [60, 300, 300, 300]
+
+
+async def test_a_laboratory_counts_each_packet_once(autojump_clock: trio.testing.MockClock) -> None:
+    async with Lab(latency=LATENCY) as lab, open_laboratory(lab) as laboratory:
+        await laboratory.work(seconds=1)
+        noted = lab.trace.count
+        result = await laboratory.work(seconds=2)
+        sent = [entry.packet for entry in list(lab.trace)[noted:] if entry.what == "sent"]
+    assert result["packets"] == len(sent)
+    # The question, the answer, and the echo of each.
+    assert sum(1 for packet in sent if packet is not None and packet.protocol == "udp") == RIGS * 2 * 4
+
+
+async def test_a_copy_that_differs_is_noticed(autojump_clock: trio.testing.MockClock) -> None:
+    async with Lab(latency=LATENCY) as lab, open_laboratory(lab) as laboratory:
+        laboratory.feed.copies[2].value["rate"] = -1.0
+        with pytest.raises(RuntimeError, match="not what was published"):
+            await laboratory.feed.wait_complete()
+
+
+async def test_a_mod_too_many_is_noticed(autojump_clock: trio.testing.MockClock) -> None:
+    async with Lab(latency=LATENCY) as lab, open_laboratory(lab) as laboratory:
+        laboratory.feed.notifier["rate"] = 1.0
+        await trio.sleep(1)
+        with pytest.raises(RuntimeError, match="mods were expected"):
+            await laboratory.feed.wait_complete()
+
+
+@pytest.mark.parametrize(
+    ("rule", "seconds", "complaint"),
+    [
+        (lambda packet: Duplicate() if packet.dst.host == "rig3" else None, 1, "not received what was sent"),
+        (lambda packet: Duplicate() if packet.src.host == "rig3" else None, 2, "a wrong answer"),
+        (lambda packet: DROP if packet.dst.host == "rig3" else None, 1, "no echo came"),
+        (lambda packet: DROP if packet.dst.host == "subscriber3" else None, 1, "not every mod has arrived"),
+    ],
+    ids=["a doubled question", "a doubled answer", "a lost question", "lost mods"],
+)
+async def test_an_hour_in_which_not_everything_arrives_once_is_no_result(
+    rule: Rule, seconds: int, complaint: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with Lab(latency=LATENCY) as lab, open_laboratory(lab) as laboratory:
+        with lab.rule(rule), pytest.raises((RuntimeError, EchoTimeout), match=complaint):
+            await laboratory.work(seconds)
+
+
+async def test_a_wrong_answer_of_a_host_is_noticed(autojump_clock: trio.testing.MockClock) -> None:
+    async with Lab(latency=LATENCY) as lab:
+        one, other = lab.host("one"), lab.host("other")
+        place = await other.start(answer_udp, other.ipv4)
+        ping = await one.start(ping_udp, one.ipv4, [place])
+        await ping([b"1", b"2"])
+        with lab.rule(lambda _: Duplicate()), pytest.raises(RuntimeError, match="wrong answer"):
+            await ping([b"3", b"4"])
 
 
 @pytest.mark.parametrize(
