@@ -69,25 +69,39 @@ def virtual_hour(run: Run) -> Iterator[Entry]:
     yield from compare(replace(run, rounds=1), peer, hour.measured, hour.allowed, quantities)
 
 
-def pings(run: Run, kind: str, protocol: str) -> Open:
-    """Hosts that ping some others each, all at once: peak memory, and packets per second of CPU time.
+def _start_hosts(run: Run, kind: str, protocol: str) -> Worker:
+    return Worker("pinging_hosts", kind, protocol, str(_count(run)), str(_OTHERS))
 
-    A ping is two packets: what else TCP sends is not counted. On the loopback, hosts are addresses; the
-    program is the same.
+
+def pings(run: Run, kind: str) -> Open:
+    """Hosts that ping some others each over UDP, all at once: packets per second of CPU time.
+
+    On the loopback, hosts are addresses; the program is the same.
     """
-    count = _count(run)
 
     def start(stack: ExitStack) -> Measure:
-        hosts = stack.enter_context(Worker("pinging_hosts", kind, protocol, str(count), str(_OTHERS)))
+        hosts = stack.enter_context(_start_hosts(run, kind, "udp"))
         hosts.hello()
 
         def measure() -> dict[str, float]:
             result = hosts.ask(rounds=_ROUNDS)
-            return {"rate": 2 * result["pings"] / result["cpu"], "memory": peak_memory(hosts.pid) / 1e6}
+            return {"rate": 2 * result["pings"] / result["cpu"]}
 
         return measure
 
     return start
+
+
+def memory(run: Run, protocol: str) -> Open:
+    """What such a network takes at most, from the start of the process to the end of the network."""
+
+    def measure() -> dict[str, float]:
+        with _start_hosts(run, "virtual", protocol) as hosts:
+            hosts.ask(rounds=_ROUNDS)
+            hosts.ask(rounds=0)  # ends the network: that tasks are cancelled takes memory, too
+            return {"memory": peak_memory(hosts.pid) / 1e6}
+
+    return lambda _: measure
 
 
 def many_hosts(run: Run) -> Iterator[Entry]:
@@ -101,15 +115,14 @@ def many_hosts(run: Run) -> Iterator[Entry]:
     def limit(_: ExitStack) -> Measure:
         return lambda: {"memory": _MEMORY}
 
-    def memory(name: str, protocol: str) -> Iterator[Entry]:
+    def row(name: str, protocol: str) -> Iterator[Entry]:
         quantity = Quantity("memory", name, "MB", {"1 GB": at_most(1)})
-        return compare(run, "1 GB", pings(run, "virtual", protocol), limit, [quantity])
+        return compare(replace(run, rounds=1), "1 GB", memory(run, protocol), limit, [quantity])
 
-    yield from memory(name, "udp")
-    yield from memory(f"- over {count * _OTHERS:,} TCP connections", "tcp")
+    yield from row(name, "udp")
+    yield from row(f"- over {count * _OTHERS:,} TCP connections", "tcp")
     rate = Quantity("rate", "- packets, UDP", "packets/s")
-    ours, theirs = pings(run, "virtual", "udp"), pings(run, "loopback", "udp")
-    yield from compare(run, "loopback", ours, theirs, [rate])
+    yield from compare(run, "loopback", pings(run, "virtual"), pings(run, "loopback"), [rate])
 
 
 def _count(run: Run) -> int:

@@ -223,11 +223,11 @@ def test_rigs_that_are_not_installed_are_missing(tmp_path: Path, monkeypatch: py
     "measurement",
     [
         lab_rows.Hour(_SMALL).measured,
-        lab_rows.pings(_SMALL, "virtual", "udp"),
-        lab_rows.pings(_SMALL, "virtual", "tcp"),
-        lab_rows.pings(_SMALL, "loopback", "udp"),
+        lab_rows.pings(_SMALL, "virtual"),
+        lab_rows.memory(_SMALL, "tcp"),
+        lab_rows.pings(_SMALL, "loopback"),
     ],
-    ids=["hour", "udp", "tcp", "loopback"],
+    ids=["hour", "pings", "memory", "loopback"],
 )
 def test_virtual_networks_in_earnest(measurement: Open) -> None:
     with ExitStack() as stack:

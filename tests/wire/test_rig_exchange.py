@@ -21,7 +21,7 @@ from trionet.wire.rig import (
     Received,
     Repeat,
 )
-from trionet.wire.rig_messages import ERROR, PING, ExpMessage
+from trionet.wire.rig_messages import ERROR, PING, ExpMessage, encode_answer
 
 HELLO = b'[1, "hello"]'
 OTHER = b'[1, "other"]'
@@ -164,9 +164,27 @@ def test_forgotten_at_once_not_once_more() -> None:
     exchange = Exchange()
     confirmed(exchange)
     assert exchange.receive(HELLO, 1 + LATE_ECHO) == IS_HELLO
-    assert exchange.receive(HELLO, 1 + LATE_ECHO) == IS_HELLO
+    assert exchange.receive(HELLO, 1.1 + LATE_ECHO) == IS_HELLO
     exchange.send_unconfirmed(HELLO, 2 + LATE_ECHO)
     assert exchange.receive(HELLO, 3 + LATE_ECHO) == NOTHING_BACK
+
+
+@pytest.mark.parametrize("late", [LATE_ECHO + 1, 3600.0])
+def test_later_than_late_it_is_a_message_but_no_storm(late: float) -> None:
+    exchange = Exchange()
+    exchange.send_unconfirmed(HELLO, 0.0)
+    assert exchange.receive(HELLO, late) == IS_HELLO
+    assert exchange.receive(HELLO, late + STORM_GAP / 2) == REPEAT_IN_SILENCE
+    assert echoes_at(exchange, HELLO, [late + 0.1, late + 0.2, late + 0.3]) == [True, True, False]
+    assert echoes_at(exchange, HELLO, [late + 0.8, late + 0.9]) == [True, False]
+
+
+def test_doubled_echo_of_an_answer_is_none_of_the_peers_messages() -> None:
+    answer = encode_answer([ExpMessage.EXPINIT, "hello"])
+    exchange = Exchange()
+    confirmed(exchange, answer)
+    assert exchange.receive(answer, LATE_ECHO) == NOTHING_BACK
+    assert exchange.receive(HELLO, LATE_ECHO) == IS_HELLO
 
 
 def test_as_many_late_echoes_as_were_sent() -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.wire.pair import cut
 from tests.wire.test_rig_exchange import CONFIRMED, HELLO, IS_HELLO, IS_OTHER, JUNK, OTHER
 from trionet.wire.errors import RemoteProtocolError
-from trionet.wire.rig import Incoming, Malformed, Received, Repeat, StreamExchange
+from trionet.wire.rig import Incoming, LateEcho, Malformed, Received, Repeat, StreamExchange
 
 
 def received_from(
@@ -147,3 +147,10 @@ def test_no_message_no_meaning() -> None:
     exchange.send(HELLO, 0.0)
     assert exchange.next_received(0.0) is None
     assert exchange.awaited == HELLO
+
+
+def test_echo_in_a_stream_is_known_however_late_it_comes() -> None:
+    exchange = StreamExchange(1000)
+    exchange.send_unconfirmed(HELLO, 0.0)
+    exchange.receive_data(HELLO)
+    assert exchange.next_received(100_000.0) == Received(None, LateEcho())

@@ -59,7 +59,7 @@ async def open_rig_communicator(
         echo_timeout: Seconds to wait for the echo of a message.
         attempts: How often to send a message until its echo comes, `echo_timeout` apart. The bytes are the
             same, so an upstream rig takes each that arrives for a message; a trionet rig with a
-            `dedup_window` does not.
+            `dedup_window` does not, unless they come over different TCP connections.
         dedup_window: Seconds for which a message that comes again is a repeat: echoed, not delivered. It has
             to be longer than the other side goes on sending. The echo of a message of ours that comes once
             more is ignored as long. So an answer needs other bytes than the question, or it is taken for

@@ -18,9 +18,10 @@ peer's own, or the same message once more, and only what was sent before tells w
         doubled echo: they cannot be told apart, and the window says which one it is taken for. Answers
         that are spelt otherwise, see `encode_answer`, are never in doubt. What was sent and has not come
         back within 10 s counts, even if its sender gave up.
-    [2] Ten times, then twice a second; and [1] not twice within `STORM_GAP`, because it is delivered, too.
-        Two peers that take each other's echoes for messages would send them to and fro for ever. If one
-        of them is ours and remembers what it has sent, they do not.
+    [2] Ten times, then twice a second; [1] three times, and not twice within `STORM_GAP`, because it is
+        delivered, too. Two peers that take each other's echoes for messages would send them to and fro
+        for ever. If one of them is ours and remembers what it has sent, they do not, unless a round trip
+        takes more than half a second.
 
 A message that comes while an echo is awaited is just a message, so two that send at the same moment both
 succeed. (Upstream takes it for a bad echo, and closes.) Only if both send the very same bytes, each takes
@@ -39,20 +40,21 @@ from typing import Any, Final
 
 from trionet.wire.errors import LocalProtocolError, RemoteProtocolError
 from trionet.wire.json_stream import JsonStream, ValueTooLong
-from trionet.wire.rig_messages import PING, ExpMessage, MalformedMessage, is_echoed, parse_message
+from trionet.wire.rig_messages import PING, ExpMessage, MalformedMessage, is_answer, is_echoed, parse_message
 
 #: The longest message that fits a UDP datagram over IPv4, in bytes.
 MAX_DATAGRAM: Final = 65_507
 
-#: Seconds for which an echo is known for one after its message was last sent.
+#: Seconds for which an echo is known for one after its message was last sent, where messages can be lost.
 LATE_ECHO: Final = 10.0
 
 #: Seconds within which a copy of a message of ours is taken for one, and sent back, only once.
 STORM_GAP: Final = 0.02
 
-# How often bytes that should not have come are sent back at once, and how often per second after that. A
-# storm comes sooner or later to one that is not sent back, and ends there.
-_RETURNS: Final = 10.0
+# How often bytes that should not have come are sent back at once, fewer times if they are delivered as well,
+# and how often per second after that. A storm comes sooner or later to one that is not sent back, and ends.
+_RETURNS: Final = 10
+_RETURNS_OF_MESSAGES: Final = 3
 _RETURNS_PER_SECOND: Final = 2.0
 
 # Messages per peer that are remembered: sent ones, stray ones; received ones, if repeats matter.
@@ -125,20 +127,22 @@ class _Returns:
 
     Args:
         now: The time.
+        at_once: How often at the most without waiting.
         gap: Seconds between two times at least.
     """
 
-    __slots__ = ("_gap", "_last", "_left", "_since")
+    __slots__ = ("_at_once", "_gap", "_last", "_left", "_since")
 
-    def __init__(self, now: float, gap: float = 0.0) -> None:
+    def __init__(self, now: float, at_once: int = _RETURNS, gap: float = 0.0) -> None:
+        self._at_once = at_once
         self._gap = gap
         self._last = -math.inf
-        self._left = _RETURNS
+        self._left: float = at_once
         self._since = now
 
     def take(self, now: float) -> bool:
         """Whether it may be sent back now."""
-        self._left = min(_RETURNS, self._left + (now - self._since) * _RETURNS_PER_SECOND)
+        self._left = min(self._at_once, self._left + (now - self._since) * _RETURNS_PER_SECOND)
         self._since = now
         if self._left < 1 or now - self._last < self._gap:
             return False
@@ -150,13 +154,13 @@ class _Returns:
 class _Sent:
     """A message of ours: how often it was sent, and how often it came back."""
 
-    __slots__ = ("copies", "last_copy", "last_sent", "returns", "transmissions")
+    __slots__ = ("copies", "last_sent", "returns", "transmissions")
 
     def __init__(self, now: float) -> None:
         self.transmissions = 1
         self.copies = 0
-        self.last_sent = self.last_copy = now
-        self.returns = _Returns(now, STORM_GAP)
+        self.last_sent = now
+        self.returns = _Returns(now, _RETURNS_OF_MESSAGES, STORM_GAP)
 
 
 class Exchange:
@@ -171,6 +175,8 @@ class Exchange:
         is_patient: Whether the peer is known to take a message that comes right behind an echo for what it
             is: trionet does, upstream may not.
     """
+
+    _late_echo = LATE_ECHO
 
     def __init__(self, dedup_window: float = 0.0) -> None:
         self.awaited: bytes | None = None
@@ -199,7 +205,7 @@ class Exchange:
         """A message is being sent; its echo is not awaited, but known when it comes."""
         before = self._sent.get(_key(data))
         sent = _Sent(now)
-        if before is not None and now - before.last_sent <= LATE_ECHO:
+        if before is not None and now - before.last_sent <= self._late_echo:
             sent.transmissions += max(0, before.transmissions - before.copies)  # echoes that may still come
         self._remember(sent, data)
 
@@ -219,7 +225,7 @@ class Exchange:
             self._remember(_Sent(now), self.awaited)
         else:
             sent.transmissions += 1
-            sent.last_sent = sent.last_copy = now
+            sent.last_sent = now
 
     def not_arrived(self) -> None:
         """The message whose echo is awaited was not received as it was last sent: no echo comes of that."""
@@ -235,23 +241,24 @@ class Exchange:
         """Take what the peer has sent: a datagram, or a value from a stream."""
         key = _key(data)
         sent = self._sent.get(key)
-        if sent is not None and now - sent.last_copy > max(LATE_ECHO, self._dedup_window):
-            del self._sent[key]
-            sent = None
         if sent is not None:
             sent.copies += 1
-            sent.last_copy = now
         if data == self.awaited:
             self.awaited = None
             return Received(None, Confirmed())
         if sent is not None:
-            if sent.copies <= sent.transmissions:
-                return Received(None, LateEcho())
-            if self._dedup_window and now - sent.last_sent <= self._dedup_window:
+            if self._is_late_echo(sent, data, now):
                 return Received(None, LateEcho())
             if not sent.returns.take(now):
                 return Received(None, Repeat())
         return self._receive_message(data, key, now)
+
+    def _is_late_echo(self, sent: _Sent, data: bytes, now: float) -> bool:
+        """Whether a copy of a message of ours is an echo of it."""
+        since = now - sent.last_sent
+        if since <= self._late_echo and (sent.copies <= sent.transmissions or is_answer(data)):
+            return True
+        return bool(self._dedup_window) and since <= self._dedup_window
 
     def _receive_message(self, data: bytes, key: bytes, now: float) -> Received:
         echo = data if is_echoed(data) else None
@@ -296,10 +303,14 @@ def _key(data: bytes) -> bytes:
 class StreamExchange(Exchange):
     """An exchange over a byte stream, where messages follow each other without anything in between.
 
+    Nothing is lost on the way, so an echo is known for one however late it comes.
+
     Args:
         max_message_size: The longest message accepted, in bytes.
         dedup_window: As for `Exchange`.
     """
+
+    _late_echo = math.inf
 
     def __init__(self, max_message_size: int, dedup_window: float = 0.0) -> None:
         super().__init__(dedup_window)

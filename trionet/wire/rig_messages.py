@@ -153,6 +153,12 @@ def encode_answer(message: Message) -> bytes:
     return encode_message(message, _COMPACT)
 
 
+def is_answer(data: bytes) -> bool:
+    """Whether something that was sent is spelt as `encode_answer` does it: who sends it back echoes it."""
+    _, comma, rest = data.partition(b",")
+    return data.startswith(b"[") and bool(comma) and not rest.startswith(b" ")
+
+
 def encode_message(message: Any, separators: tuple[str, str] = _SPACED) -> bytes:
     """A message as it travels; text and bytes as they are.
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import trio
 import trio.testing
 
-from tests.benchmarks.peers._program import commands, raise_file_limit, run, say
+from tests.benchmarks.peers._program import commands, next_command, raise_file_limit, run, say
 from tests.benchmarks.peers._trio_tasks import run_all
 from trionet.testing import Lab
 
@@ -97,8 +97,11 @@ def _check(answer: object, right: object) -> None:
         raise RuntimeError("a wrong answer")
 
 
-async def measure(protocol: str, hosts: list[tuple[Host, str]], others: int) -> None:
-    """Start these hosts, given with their addresses; ping as often as each command says."""
+async def measure(protocol: str, hosts: list[tuple[Host, str]], others: int) -> bool:
+    """Start these hosts, given with their addresses; ping as often as each command says.
+
+    Returns whether to say when everything has ended: 0 rounds mean that.
+    """
     answer, ping = (answer_udp, ping_udp) if protocol == "udp" else (answer_tcp, ping_tcp)
     random = Random(1)
     places: list[Place] = [await host.start(answer, address) for host, address in hosts]
@@ -107,16 +110,19 @@ async def measure(protocol: str, hosts: list[tuple[Host, str]], others: int) -> 
     ]
     say(ready=True)
     for command in commands():  # the time stands still until there is one, if it is virtual
+        if not command["rounds"]:
+            return True
         texts = [b"ping %d" % number for number in range(command["rounds"])]
         cpu = process_time()
         await run_all(*(partial(one, texts) for one in pings))
         say(cpu=process_time() - cpu, pings=len(texts) * len(hosts) * others)
+    return False
 
 
-async def be_virtual(protocol: str, count: int, others: int) -> None:
+async def be_virtual(protocol: str, count: int, others: int) -> bool:
     async with Lab(latency=_LATENCY) as lab:
         hosts = [lab.host(f"host{index}") for index in range(count)]
-        await measure(protocol, [(host, host.ipv4) for host in hosts], others)
+        return await measure(protocol, [(host, host.ipv4) for host in hosts], others)
 
 
 async def be_loopback(protocol: str, count: int, others: int) -> None:
@@ -129,7 +135,9 @@ async def be_loopback(protocol: str, count: int, others: int) -> None:
 def program(kind: str, protocol: str, count: str, others: str) -> None:
     if kind == "virtual":
         clock = trio.testing.MockClock(autojump_threshold=0)
-        trio.run(be_virtual, protocol, int(count), int(others), clock=clock)
+        if trio.run(be_virtual, protocol, int(count), int(others), clock=clock):
+            say(ended=True)
+            next_command()
     else:
         raise_file_limit()
         trio.run(be_loopback, protocol, int(count), int(others))
