@@ -12,8 +12,8 @@ from trionet.testing import DROP, Duplicate, Lab, Packet, Verdict
 
 LATENCIES = [0.0, 0.001, 0.009, 0.011, 0.05, 0.2]
 
-# How often a message travels at the most. It may be sent back three times and twice a second, so a storm lasts
-# for 3 / (1 - 2 * 0.4) round trips of 0.4 s before a copy comes too early, and is the last one.
+# How often a message travels at the most. It may be sent back three times and twice a second, so a storm
+# lasts for 3 / (1 - 2 * 0.4) round trips of 0.4 s before a copy comes too early, and is the last one.
 MOST_TIMES = 1 + 15
 
 
