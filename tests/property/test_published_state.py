@@ -101,7 +101,7 @@ class Change:
         before = fresh(root.raw_view)
         try:
             self.make(root)
-        except (LookupError, TypeError, ValueError, AttributeError):
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             if not self.action.startswith("update"):
                 assert identical(root.raw_view, before)
         if self.action == "cannot be carried" and isinstance(root.raw_view, dict):
