@@ -24,9 +24,6 @@ WAITING = """
     async def test_waiting(lab):
         await lab.host("server").start(trio.serve_tcp, echo, 7)
         await trio.sleep_forever()
-
-    async def test_next(lab):
-        await (await open_echo(lab)).aclose()
 """
 
 
@@ -64,11 +61,6 @@ def test_waiting_for_something_that_does_not_happen(pytester: pytest.Pytester) -
             "* LISTEN *",
         ]
     )
-
-
-@without_signals
-def test_the_next_test_is_not_affected(pytester: pytest.Pytester) -> None:
-    run_with_timeout(pytester, WAITING, "signal").assert_outcomes(failed=1, passed=1)
 
 
 def test_the_process_is_ended(pytester: pytest.Pytester) -> None:

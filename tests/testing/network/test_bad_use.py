@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import trio
@@ -15,6 +16,7 @@ import trio.testing
 
 from tests.testing.network.programs import PORT, echo, tcp_socket, udp_socket
 from trionet.testing import NotOnHostError, UnknownHostError, VirtualNetwork, open_virtual_network
+from trionet.testing.network._schedule import SeededSchedule
 
 Clock = trio.testing.MockClock
 
@@ -198,3 +200,17 @@ async def test_factories_that_were_there_come_back() -> None:
             tcp_socket()
     finally:
         assert trio.socket.set_custom_socket_factory(None) is before
+
+
+def test_schedule_of_a_run_that_died_does_not_outlive_the_next() -> None:
+    """Such as one that a timeout ended while Trio waited: nothing was cleaned up."""
+    run: Any = trio._core._run
+    before = run._r, run._ALLOW_DETERMINISTIC_SCHEDULING
+    died = SeededSchedule("died")
+    died.install()
+    following = SeededSchedule("following")
+    following.install()
+    following.restore()
+    assert (run._r, run._ALLOW_DETERMINISTIC_SCHEDULING) == before
+    died.restore()
+    assert (run._r, run._ALLOW_DETERMINISTIC_SCHEDULING) == before
