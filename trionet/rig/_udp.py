@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
 import logging
 import socket
 from collections import OrderedDict
@@ -19,7 +18,7 @@ from trionet.rig._peer import Peer
 from trionet.rig.uri import resolve
 from trionet.wire.errors import LocalProtocolError
 from trionet.wire.rig import MAX_DATAGRAM, Exchange
-from trionet.wire.rig_uri import RigURI
+from trionet.wire.rig_uri import RigURI, is_ip
 
 logger = logging.getLogger("trionet.rig")
 
@@ -199,7 +198,7 @@ class UdpEndpoint(Endpoint):
         if address is None:
             raise TypeError("a listener needs the address to send to")
         host, port = address[:2]
-        if not _is_numeric(host):
+        if not is_ip(host):
             host = await resolve(host, self._family)
         address = (host, port)
         peer = self._strangers.pop(address, None) or self._peers.get(address) or self._make_peer(address)
@@ -250,11 +249,3 @@ async def open_udp_socket(uri: RigURI, *, listen: bool) -> trio.socket.SocketTyp
         sock.close()
         raise
     return sock
-
-
-def _is_numeric(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

@@ -73,8 +73,7 @@ class JsonStream:
         Raises:
             ValueTooLong: if that value, whole or not, exceeds the limit.
         """
-        if self._scanned == 0:
-            self._skip_whitespace()
+        self._skip_whitespace()
         end = self._find_end()
         if (end if end is not None else len(self._buffer)) > self.max_length:
             raise ValueTooLong(f"a message of more than {self.max_length} bytes")
@@ -91,7 +90,7 @@ class JsonStream:
         """Where the first value ends, if it does; what has been looked at is not looked at again."""
         if not self._buffer:
             return None
-        if self._depth == 0 and self._buffer[0] not in b"[{":
+        if self._buffer[0] not in b"[{":
             opening = _OPENING.search(self._buffer)
             return opening.start() if opening is not None else len(self._buffer)
         while True:

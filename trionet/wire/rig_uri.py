@@ -75,16 +75,16 @@ class RigURI:
         if not isinstance(uri, str):
             raise TypeError(f"a URI is text, not {type(uri).__name__}")
         text = uri.strip()
-        if text.count(":") > 1 and _is_ip(text):  # bare IPv6
+        if is_ip(text):  # IPv6 without brackets, too
             return cls(_check_scheme(default_scheme), text, default_port)
         parts = _URI.fullmatch(text)
         place = _HOST_AND_PORT.fullmatch(parts["rest"].rstrip("/")) if parts is not None else None
         if parts is None or place is None:
             raise ValueError(f"{uri!r} is no [scheme://]host[:port]; IPv6 addresses need brackets")
         host = place["v6"] if place["v6"] is not None else place["host"]
-        if place["v6"] is not None and not (":" in host and _is_ip(host)):
+        if place["v6"] is not None and not (":" in host and is_ip(host)):
             raise ValueError(f"{host!r} in {uri!r} is no IPv6 address")
-        if host and not _is_ip(host) and (not _HOST_NAME.fullmatch(host) or _NUMBERS.fullmatch(host)):
+        if host and not is_ip(host) and (not _HOST_NAME.fullmatch(host) or _NUMBERS.fullmatch(host)):
             raise ValueError(f"{host!r} in {uri!r} is neither an IP address nor a host name")
         port = _check_port(place["port"], default_port, allow_port_0, uri)
         return cls(_check_scheme(parts["scheme"] or default_scheme), host, port)
@@ -110,7 +110,8 @@ def _check_port(text: str | None, default: int, allow_0: bool, uri: str) -> int:
     return port
 
 
-def _is_ip(text: str) -> bool:
+def is_ip(text: str) -> bool:
+    """Whether it is an IP address, of either version."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
