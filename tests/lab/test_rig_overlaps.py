@@ -199,3 +199,22 @@ async def test_waiting_for_ever_is_possible(lab: Lab) -> None:
             await trio.sleep(80_000)
             lab.release()
         assert rig.events == [RigEvent(ExpMessage.EXPINIT, [1], rig.events[0].address, "rig")]
+
+
+@pytest.mark.parametrize("scheme", ["udp", "tcp"])
+@pytest.mark.parametrize("window", [0.0, 60.0])
+async def test_an_answer_that_says_what_its_question_says_is_no_echo(
+    lab: Lab, scheme: str, window: float
+) -> None:
+    """It has other bytes, even over a network that doubles every datagram."""
+
+    async def repeat(event: RigEvent, rig: RigCommunicator) -> None:
+        await rig.respond(event)
+
+    async with open_lab_pair(lab, scheme, repeat, dedup_window=window) as (client, rig):
+        if window:
+            lab.link("client", "rig").duplicate = 1.0
+        services = trionet.RigServices({"rig": client})
+        assert await services.init() == {"rig": [None]}
+        assert await services.stop() == {"rig": [None]}
+    assert rig.data == [[None], [None]]
