@@ -11,7 +11,8 @@
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
-PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
+# A worker that ends is not replaced: with loadfile, xdist would wait for the new one for ever.
+PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile --max-worker-restart=0
 BIN := $(VENV)/bin
 
 .PHONY: demo test check test-others benchmarks clean
