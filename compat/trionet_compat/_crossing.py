@@ -1,43 +1,34 @@
-"""A call from elsewhere into a run of Trio: carried out as a task there, waited for where it came from."""
+"""A call from elsewhere into a run of Trio: carried out by a task there, waited for where it came from."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn
+import contextvars
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any, NoReturn, TypeVar
 
 import trio
+
+T = TypeVar("T")
 
 
 class Crossing:
     """One call. Where it comes from decides how its end is waited for.
 
     Attributes:
-        scope: Cancels the call, if that happens in Trio.
-        result: What the function returned.
+        async_fn: What to call, in Trio.
+        args: With what.
+        result: What it returned.
         error: What it raised instead.
     """
 
-    __slots__ = ("_args", "_async_fn", "error", "result", "scope")
+    __slots__ = ("args", "async_fn", "error", "result")
 
     def __init__(self, async_fn: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
-        self._async_fn = async_fn
-        self._args = args
-        self.scope = trio.CancelScope()
+        self.async_fn = async_fn
+        self.args = args
         self.result: Any = None
         self.error: BaseException | None = None
-
-    async def carry_out(self) -> None:
-        """Call the function, in the task that this runs in.
-
-        Only cancellations that come from outside of `scope` are raised; then the call has come to nothing.
-        """
-        try:
-            with self.scope:
-                self.result = await self._async_fn(*self._args)
-        except BaseException as error:
-            self.error = error
-            if is_cancelled(error):
-                raise
 
     def raise_error(self) -> NoReturn:
         """Raise what the function raised."""
@@ -54,3 +45,22 @@ def is_cancelled(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return error.subgroup(trio.Cancelled) is not None
     return isinstance(error, trio.Cancelled)
+
+
+@types.coroutine
+def in_context(context: contextvars.Context, coroutine: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+    """Await a coroutine with other context variables than those of the task."""
+    step: Callable[[Any], Any] = coroutine.send
+    argument: Any = None
+    while True:
+        try:
+            message = context.run(step, argument)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        try:
+            argument = yield message
+            step = coroutine.send
+        except BaseException as error:
+            argument = error
+            step = coroutine.throw

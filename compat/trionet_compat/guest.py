@@ -28,6 +28,7 @@ from trionet_compat._crossing import Crossing, is_cancelled
 from trionet_compat._held import Held
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 # Scheduling rounds that Trio waits for what asyncio may want next, before it goes to sleep in a thread: to be
 # woken there takes longer than most calls.
@@ -106,7 +107,7 @@ class Opened(Generic[T]):
         self._home = home
         self._held: Held[T] | None = held
 
-    async def run(self, async_fn: Callable[..., Awaitable[T]], *args: Any) -> T:
+    async def run(self, async_fn: Callable[..., Awaitable[R]], *args: Any) -> R:
         """As the function `run`, but faster: what is open here keeps the guest there."""
         return await self._home.run(async_fn, *args)
 
@@ -310,15 +311,34 @@ class _Guest(_Home):
 
 
 class _Call(Crossing):
-    """A call that an asyncio task waits for."""
+    """A call that an asyncio task waits for.
 
-    __slots__ = ("ended",)
+    Attributes:
+        scope: Cancels the call.
+        ended: Done at the end.
+    """
+
+    __slots__ = ("ended", "scope")
 
     def __init__(
         self, async_fn: Callable[..., Awaitable[Any]], args: tuple[Any, ...], loop: asyncio.AbstractEventLoop
     ) -> None:
         super().__init__(async_fn, args)
+        self.scope = trio.CancelScope()
         self.ended: asyncio.Future[None] = loop.create_future()
+
+    async def carry_out(self) -> None:
+        """Call the function, in the task that this runs in.
+
+        Only cancellations that come from outside of `scope` are raised; then the call has come to nothing.
+        """
+        try:
+            with self.scope:
+                self.result = await self.async_fn(*self.args)
+        except BaseException as error:
+            self.error = error
+            if is_cancelled(error):
+                raise
 
 
 _guests: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Guest]] = weakref.WeakKeyDictionary()

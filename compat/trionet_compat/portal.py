@@ -16,6 +16,7 @@ import os
 import sys
 import threading
 import weakref
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Generic, TypeVar
@@ -24,13 +25,16 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trionet._tasks import open_background_tasks
-from trionet_compat._crossing import Crossing
+from trionet_compat._crossing import Crossing, in_context, is_cancelled
 from trionet_compat._held import Held
+from trionet_compat._nap import Nap
 
 T = TypeVar("T")
+R = TypeVar("R")
 
-# On Windows a thread that waits for a lock is deaf to Ctrl-C, so it looks up this often. Seconds.
-_WAIT: Final = 0.1 if sys.platform == "win32" else -1.0
+# How often a waiting thread looks up, in seconds. On Windows it is deaf to Ctrl-C in between; elsewhere that
+# wakes it, unless it comes between the interpreter's last look at signals and the wait.
+_WAIT: Final = 0.1 if sys.platform == "win32" else 0.5
 
 
 class PortalClosed(RuntimeError):
@@ -52,6 +56,8 @@ class Portal:
         self._closed: str | None = None  # why it is
         self._failure: BaseException | None = None
         self._exiting = False
+        self._inbox: deque[_Call] = deque()
+        self._nap = Nap(self._inbox)
         self._pending: set[_Call] = set()  # used in the portal's thread only
         self._thread = threading.Thread(target=self._run, name="trionet portal", daemon=True)
         self._thread.start()
@@ -75,14 +81,15 @@ class Portal:
         self._check_usable()
         call = _Call(async_fn, args)
         try:
-            self._token.run_sync_soon(self._begin, call)
-        except trio.RunFinishedError:
-            raise PortalClosed(str(self._closed)) from None
-        try:
+            self._inbox.append(call)
+            if not self._nap.end():
+                self._token.run_sync_soon(self._begin_all)
             while not call.done.acquire(timeout=_WAIT):
                 pass
+        except trio.RunFinishedError:
+            raise PortalClosed(str(self._closed)) from None
         except BaseException:  # Ctrl-C
-            self.run_soon(call.scope.cancel)
+            self.run_soon(call.cancel)
             raise
         if call.error is not None:
             call.raise_error()
@@ -174,6 +181,8 @@ class Portal:
         except BaseException as error:  # for `close`, or who waits for the beginning
             self._failure = error
             self._closed = f"the portal has ended: {error!r}"
+            for call in [*self._pending, *self._inbox]:  # if Trio itself has failed
+                call.end(PortalClosed(self._closed))
         finally:
             self._ready.set()
 
@@ -190,32 +199,61 @@ class Portal:
         finally:
             self._closed = self._closed or "the portal has been closed"
 
-    def _begin(self, call: _Call) -> None:
-        if self._closed is not None:
-            call.error = PortalClosed(self._closed)
-            call.done.release()
-            return
-        self._pending.add(call)
-        if self._pause is not None:
-            self._pause.end()
-        call.context.run(self._nursery.start_soon, self._carry_out, call)
+    def _begin_all(self) -> None:
+        while self._inbox:
+            call = self._inbox.popleft()
+            if self._closed is not None:
+                call.end(PortalClosed(self._closed))
+            elif not call.cancelled:
+                self._pending.add(call)
+                if self._pause is not None:
+                    self._pause.end()
+                self._nursery.start_soon(self._work, call)
+
+    async def _work(self, call: _Call) -> None:
+        """Carry out a call, and those that come soon after it, until one is cancelled."""
+        following: _Call | None = call
+        with trio.CancelScope() as scope:
+            while following is not None:
+                following.scope = scope
+                await in_context(following.context, self._carry_out(following))
+                following = None if scope.cancel_called else self._take_next()
 
     async def _carry_out(self, call: _Call) -> None:
         closed = False
         try:
-            await call.carry_out()
+            try:
+                call.result = await call.async_fn(*call.args)
+            except BaseException as error:
+                call.error = error
+                if is_cancelled(error):
+                    raise
             if self._pause is not None:
                 await wait_all_tasks_blocked()
         except BaseException:
-            closed = True
-            call.error = PortalClosed("the portal was closed during the call")
+            closed = not call.cancelled
+            if closed:
+                call.error = PortalClosed("the portal was closed during the call")
             raise
         finally:
+            call.scope = None
             self._pending.discard(call)
             if self._pause is not None and not self._pending:
                 self._pause.begin()
             if not (closed and self._exiting):
                 call.done.release()
+
+    def _take_next(self) -> _Call | None:
+        """The call that follows, if one comes at once and nobody else waits for anything."""
+        if self._pause is not None or self._pending or not self._nap.take():
+            return None
+        call = self._inbox.popleft()
+        if call.cancelled:
+            return None
+        self._pending.add(call)
+        if self._inbox:  # from other threads
+            self._begin_all()
+        return call
 
     async def _start(self, async_fn: Callable[..., Awaitable[object]], args: tuple[object, ...]) -> object:
         return await self._nursery.start(async_fn, *args)
@@ -236,7 +274,7 @@ class Opened(Generic[T]):
         self._portal = portal
         self._held = held
 
-    def call(self, async_fn: Callable[..., Awaitable[T]], *args: Any) -> T:
+    def call(self, async_fn: Callable[..., Awaitable[R]], *args: Any) -> R:
         """As `Portal.call`."""
         return self._portal.call(async_fn, *args)
 
@@ -251,15 +289,35 @@ class Opened(Generic[T]):
 
 
 class _Call(Crossing):
-    """A call that a thread waits for."""
+    """A call that a thread waits for.
 
-    __slots__ = ("context", "done")
+    Attributes:
+        context: The context variables of that thread.
+        done: Released at the end.
+        scope: Cancels the task that carries it out, while it does.
+        cancelled: Nobody waits any more.
+    """
+
+    __slots__ = ("cancelled", "context", "done", "scope")
 
     def __init__(self, async_fn: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
         super().__init__(async_fn, args)
         self.context = contextvars.copy_context()
-        self.done = threading.Lock()  # until then it is held
+        self.done = threading.Lock()
         self.done.acquire()
+        self.scope: trio.CancelScope | None = None
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """Stop it, in the portal's thread; it may have ended, or not have begun."""
+        self.cancelled = True
+        if self.scope is not None:
+            self.scope.cancel()
+
+    def end(self, error: BaseException) -> None:
+        """Have it end with an error."""
+        self.error = error
+        self.done.release()
 
 
 class _Portals:
