@@ -152,10 +152,12 @@ async def test_no_loggers_are_made_for_names_that_come_in() -> None:
 
 async def test_the_program_may_have_a_name_for_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     log = Collector()
+    names = {level: name for level, name in logging._levelToName.items() if level != 5}
+    monkeypatch.setattr(logging, "_levelToName", names)  # modules of upstream give it one
     async with served(log.handle) as (_, stream):
         await send(stream, BANNER + b"s:TRACE:n:m\n")
         assert logging.getLevelName(5) == "Level 5"  # the registry is not touched
-        monkeypatch.setattr(logging, "_levelToName", {**logging._levelToName, 5: "FINE"})
+        monkeypatch.setattr(logging, "_levelToName", {**names, 5: "FINE"})
         await send(stream, b"s:TRACE:n:m\n")
     assert [record.levelname for record in log.records] == ["TRACE", "FINE"]
 
