@@ -314,6 +314,10 @@ class BroadcastReceiver:
         self._reader.take_over()
         self.connected: AsyncBool = self._reader.connected
 
+    def running(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """The block that `open_broadcast_receiver` gives, for those who bring their own connection."""
+        return self._reader.running()
+
     def __aiter__(self) -> BroadcastReceiver:
         return self
 
@@ -379,5 +383,5 @@ async def open_broadcast_receiver(
         pyon_version=pyon_version,
         max_message_size=max_message_size,
     )
-    async with receiver._reader.running():
+    async with receiver.running():
         yield receiver

@@ -16,8 +16,6 @@ from trionet.rig._peer import Peer
 from trionet.wire.errors import ConnectionLost
 from trionet.wire.rig import Confirmed, Incoming, LateEcho, Malformed, Ping, Received, Repeat
 
-logger = logging.getLogger("trionet.rig")
-
 
 @dataclass(slots=True)
 class RigStatistics:
@@ -46,6 +44,7 @@ class Owner:
 
     Attributes:
         name: What it is called in messages.
+        logger: Where it logs.
         dedup_window: See `Exchange`.
         deliver: Called with each message and who has sent it, after its echo has been sent.
         connected: Called when the only connection is there, for the first time or again.
@@ -53,6 +52,7 @@ class Owner:
     """
 
     name: str
+    logger: logging.Logger
     dedup_window: float
     deliver: Callable[[Incoming, Address], None]
     connected: Callable[[], None]
@@ -71,13 +71,18 @@ class Endpoint(ABC):
     def __init__(self, owner: Owner) -> None:
         self.owner = owner
         self.closed = False
-        self.limited_log = LimitedLog(logger, owner.name)
+        self.limited_log = LimitedLog(owner.logger, owner.name)
         self._statistics = RigStatistics()
 
     @property
     @abstractmethod
     def addresses(self) -> tuple[Address, ...]:
         """Hosts and ports of this side."""
+
+    @property
+    @abstractmethod
+    def connected(self) -> bool:
+        """Whether there is somebody to send to, as far as is known."""
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         """Receive until cancelled; then everything is closed, and who waits for an echo is told."""

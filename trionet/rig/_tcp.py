@@ -47,8 +47,13 @@ class TcpPeer(Peer):
         self._outbox: Outbox | None = None
 
     @property
+    def connected(self) -> bool:
+        """Whether there is a connection."""
+        return self._outbox is not None
+
+    @property
     def ready(self) -> bool:
-        return self._outbox is not None and super().ready
+        return self.connected and super().ready
 
     def check_size(self, data: bytes) -> None:
         if len(data) > self._max_message_size:
@@ -148,6 +153,10 @@ class TcpServerEndpoint(Endpoint):
     def addresses(self) -> tuple[Address, ...]:
         return self._handle.addresses
 
+    @property
+    def connected(self) -> bool:
+        return bool(self._peers)
+
     async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         await serve_connections(self._serve, self._handle, HANDSHAKE_TIMEOUT, task_status)
 
@@ -199,6 +208,10 @@ class TcpClientEndpoint(Endpoint):
     @property
     def addresses(self) -> tuple[Address, ...]:
         return ()
+
+    @property
+    def connected(self) -> bool:
+        return self._peer.connected
 
     async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         async with open_background_tasks() as self._nursery:

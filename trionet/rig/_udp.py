@@ -148,6 +148,10 @@ class UdpEndpoint(Endpoint):
     def addresses(self) -> tuple[Address, ...]:
         return (self._address,)
 
+    @property
+    def connected(self) -> bool:
+        return not self.closed
+
     async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
         errors = 0

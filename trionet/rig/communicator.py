@@ -72,6 +72,7 @@ class Settings:
     attempts: int = 1
     dedup_window: float = 0.0
     max_running_callbacks: int = MAX_RUNNING_CALLBACKS
+    logger: logging.Logger = logger
 
     def __post_init__(self) -> None:
         _check_sending(self.echo_timeout, self.attempts)
@@ -111,6 +112,7 @@ class RigCommunicator:
         name: What it is called in messages and events.
         uri: Where the rig is, or where it listens; a host name has been looked up, but for TCP clients.
         cancel_scope: Cancel it to end the block at once.
+        echo_timeout: Seconds to wait for an echo, unless a method is told otherwise. May be changed.
     """
 
     def __init__(
@@ -119,10 +121,11 @@ class RigCommunicator:
         self.name = name
         self.uri = uri
         self.cancel_scope = nursery.cancel_scope
+        self.echo_timeout = settings.echo_timeout
         self._remote = remote
         self._settings = settings
         self._dispatcher = EventDispatcher(nursery, self._report, settings.max_running_callbacks)
-        self._reports = LimitedLog(logger, name)
+        self._reports = LimitedLog(settings.logger, name)
         self._endpoint: Endpoint
 
     async def _run(self, endpoint: Endpoint, task_status: trio.TaskStatus[None]) -> None:
@@ -143,6 +146,15 @@ class RigCommunicator:
     def port(self) -> int:
         """The port of the first address."""
         return self._endpoint.addresses[0][1]
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is somebody to send to, as far as this side can know.
+
+        Over UDP until it is closed. Over TCP while there is a connection: a client makes a new one for the
+        next message, a listener may get one.
+        """
+        return self._endpoint.connected
 
     def statistics(self) -> RigStatistics:
         """What has come and gone so far."""
@@ -260,7 +272,7 @@ class RigCommunicator:
             )
         echo_timeout = options.get("echo_timeout")
         if echo_timeout is None:
-            echo_timeout = self._settings.echo_timeout
+            echo_timeout = self.echo_timeout
         attempts = options.get("attempts")
         if attempts is None:
             attempts = self._settings.attempts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from trionet.rig._endpoint import Endpoint, Owner
 from trionet.rig._peer import ECHO_TIMEOUT
 from trionet.rig._tcp import TcpClientEndpoint, TcpServerEndpoint
 from trionet.rig._udp import UdpEndpoint, open_udp_socket
-from trionet.rig.communicator import MAX_RUNNING_CALLBACKS, RigCommunicator, Settings
+from trionet.rig.communicator import MAX_RUNNING_CALLBACKS, RigCommunicator, Settings, logger
 from trionet.rig.uri import validate_uri
 from trionet.wire.lines import MAX_MESSAGE_SIZE
 from trionet.wire.rig_uri import AnyURI, RigURI
@@ -30,6 +31,7 @@ class CommunicatorOptions(TypedDict, total=False):
     dedup_window: float
     max_running_callbacks: int
     max_message_size: int
+    logger: logging.Logger
     ssl_context: TLSConfig | None
     connect_timeout: float
     connect_first: bool
@@ -45,6 +47,7 @@ async def open_rig_communicator(
     dedup_window: float = 0.0,
     max_running_callbacks: int = MAX_RUNNING_CALLBACKS,
     max_message_size: int = MAX_MESSAGE_SIZE,
+    logger: logging.Logger = logger,
     ssl_context: TLSConfig | None = None,
     connect_timeout: float = CONNECT_TIMEOUT,
     connect_first: bool = True,
@@ -69,6 +72,7 @@ async def open_rig_communicator(
             not called for one beyond, and its sender gets a report.
         max_message_size: The longest message over TCP, in bytes. More ends the connection. Upstream's rigs
             understand about 65,000 bytes.
+        logger: Where it logs what goes wrong; by default ``trionet.rig``.
         ssl_context: For ``wss``; by default the system's authorities are trusted.
         connect_timeout: Seconds for connecting over TCP.
         connect_first: False to connect over TCP for the first message only: the rig need not be there yet.
@@ -79,7 +83,7 @@ async def open_rig_communicator(
         ValueError: for a URI or a number that is not allowed.
         OSError: if the host is not known, or over TCP cannot be connected to.
     """
-    settings = Settings(echo_timeout, attempts, dedup_window, max_running_callbacks)
+    settings = Settings(echo_timeout, attempts, dedup_window, max_running_callbacks, logger)
     parsed = RigURI.parse(uri)
     if not parsed.is_stream:
         parsed = await validate_uri(parsed)
@@ -114,6 +118,7 @@ async def open_rig_listener(
     dedup_window: float = 0.0,
     max_running_callbacks: int = MAX_RUNNING_CALLBACKS,
     max_message_size: int = MAX_MESSAGE_SIZE,
+    logger: logging.Logger = logger,
     ssl_context: TLSConfig | None = None,
     listeners: Sequence[AnyListener] | None = None,
 ) -> AsyncIterator[RigCommunicator]:
@@ -128,6 +133,7 @@ async def open_rig_listener(
         dedup_window: See there.
         max_running_callbacks: See there.
         max_message_size: See there.
+        logger: See there.
         ssl_context: Needed for ``wss``.
         listeners: Streams are accepted from these instead, whatever the scheme.
 
@@ -138,7 +144,7 @@ async def open_rig_listener(
         ValueError: for a URI or a number that is not allowed.
         OSError: if it is not possible to listen there; the message names host and port.
     """
-    settings = Settings(echo_timeout, attempts, dedup_window, max_running_callbacks)
+    settings = Settings(echo_timeout, attempts, dedup_window, max_running_callbacks, logger)
     parsed = RigURI.parse(uri, allow_port_0=True)
     called = name if name is not None else str(uri)
     _check_server_tls(parsed, ssl_context)
@@ -174,6 +180,7 @@ async def _open(
         dispatcher = communicator._dispatcher
         owner = Owner(
             name,
+            settings.logger,
             settings.dedup_window,
             deliver=communicator._deliver,
             connected=dispatcher.forget_losses,

@@ -23,6 +23,7 @@ from trionet._server import Connection
 from trionet._transport import Transport
 from trionet.rpc.methods import Method, describe, public_methods
 from trionet.wire.errors import RemoteProtocolError
+from trionet.wire.feeds import PyonVersion, check_pyon_version
 from trionet.wire.packed_exceptions import pack
 from trionet.wire.rpc import ClientArrived, ServerConnection, TargetSelected
 from trionet.wire.rpc_messages import BadRequest, Call, ListMethods
@@ -30,6 +31,7 @@ from trionet.wire.rpc_messages import BadRequest, Call, ListMethods
 logger = logging.getLogger("trionet.rpc")
 
 SyncMethods = Literal["inline", "thread"]
+CallMethod = Callable[[Method, Any, dict[str, Any]], Any]
 
 # Answers are collected up to this many bytes before they are sent.
 _BATCH: Final = 1 << 16
@@ -38,6 +40,13 @@ _ANSWERS_AT_A_STRETCH: Final = 128
 # So much is read behind a call that is under way, to notice that the client leaves. A client that sends
 # more ahead is not listened to until the call has ended.
 _READ_AHEAD: Final = 1 << 20
+# Their frames are of no interest to who reads a traceback.
+_OUR_MODULES: Final = ("trionet.", "trionet_compat.", "trio.", "outcome.")
+
+
+def call_method(method: Method, args: Any, kwargs: dict[str, Any]) -> Any:
+    """How methods are called unless the server was told otherwise."""
+    return method(*args, **kwargs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,8 @@ class Service:
         sync_methods: SyncMethods,
         max_message_size: int,
         handshake_timeout: float,
+        call_method: CallMethod = call_method,
+        pyon_version: PyonVersion = 2,
     ) -> None:
         for name, target in targets.items():
             if not name or name.split() != [name]:
@@ -75,6 +86,7 @@ class Service:
                 )
         if sync_methods not in ("inline", "thread"):
             raise ValueError(f"sync_methods must be 'inline' or 'thread', not {sync_methods!r}")
+        check_pyon_version(pyon_version)
         self.targets = dict(targets)
         self.target_names = tuple(targets)
         self._methods: dict[str, dict[str, Method]] = {}
@@ -83,13 +95,15 @@ class Service:
         self.in_threads = sync_methods == "thread"
         self.max_message_size = max_message_size
         self.handshake_timeout = handshake_timeout
+        self.call_method = call_method
+        self.pyon_version = pyon_version
         self.lock = None if allow_parallel else trio.Lock()
         self.terminate: Callable[[], None] = lambda: None
         self.calls = self.failed_calls = self.calls_in_flight = 0
 
     async def serve(self, client: Connection) -> None:
         """Serve one client until it leaves, or the server is drained."""
-        wire = ServerConnection(self.target_names, self.description, self.max_message_size)
+        wire = ServerConnection(self.target_names, self.description, self.max_message_size, self.pyon_version)
         peer = client.transport.peer
         try:
             name = await self._wait_target(client.transport, wire)
@@ -221,7 +235,7 @@ class Session:
 
     def _answer_failure(self, error: BaseException) -> None:
         self.service.failed_calls += 1
-        self.out.append(self.wire.send_failure(pack(error, hide=("trionet.", "trio.", "outcome."))))
+        self.out.append(self.wire.send_failure(pack(error, hide=_OUR_MODULES)))
 
     async def _execute(self, request: Any) -> Any:
         match request:
@@ -247,13 +261,13 @@ class Session:
         if method is None:
             raise _no_such_method(self.target, name)
         in_thread = self.service.in_threads and not inspect.iscoroutinefunction(method)
-        lock = self.service.lock
+        lock, call = self.service.lock, self.service.call_method
         if in_thread:
-            return await self._while_connected(self._in_turn(_call_in_thread(method, args, kwargs)))
+            return await self._while_connected(self._in_turn(_call_in_thread(call, method, args, kwargs)))
         if lock is not None and lock.locked():
-            return await self._while_connected(self._in_turn(_call(method, args, kwargs)))
+            return await self._while_connected(self._in_turn(_call(call, method, args, kwargs)))
         # Nothing waits here, so nobody else can have a turn meanwhile.
-        result = method(*args, **kwargs)
+        result = call(method, args, kwargs)
         return await self._while_connected(self._in_turn(result)) if inspect.isawaitable(result) else result
 
     async def _in_turn(self, work: Awaitable[Any]) -> Any:
@@ -266,8 +280,8 @@ class Session:
             async with self.service.lock or contextlib.nullcontext():
                 return await work
         finally:
-            if inspect.iscoroutine(work):
-                work.close()  # if its turn never came
+            if (close := getattr(work, "close", None)) is not None:  # a coroutine, or what call_method made
+                close()  # if its turn never came
 
     async def _while_connected(self, work: Awaitable[Any]) -> Any:
         """Await `work`, and cancel it when the client leaves."""
@@ -293,14 +307,14 @@ class Session:
         scope.cancel()
 
 
-async def _call(method: Method, args: Any, kwargs: dict[str, Any]) -> Any:
-    result = method(*args, **kwargs)
+async def _call(call: CallMethod, method: Method, args: Any, kwargs: dict[str, Any]) -> Any:
+    result = call(method, args, kwargs)
     return await result if inspect.isawaitable(result) else result
 
 
-async def _call_in_thread(method: Method, args: Any, kwargs: dict[str, Any]) -> Any:
+async def _call_in_thread(call: CallMethod, method: Method, args: Any, kwargs: dict[str, Any]) -> Any:
     # As a tuple, because trio takes no coroutine out of a thread.
-    (result,) = await trio.to_thread.run_sync(lambda: (method(*args, **kwargs),))
+    (result,) = await trio.to_thread.run_sync(lambda: (call(method, args, kwargs),))
     return await result if inspect.isawaitable(result) else result
 
 

@@ -16,6 +16,7 @@ from trionet._tls import TLSConfig, client_context
 from trionet._transport import format_address
 from trionet.rpc.client import RpcClient, open_rpc_client
 from trionet.wire.errors import ConnectionLost, TrionetError
+from trionet.wire.feeds import PyonVersion
 from trionet.wire.lines import MAX_MESSAGE_SIZE
 from trionet.wire.rpc import AutoTarget
 
@@ -38,6 +39,12 @@ class BestEffortRpcClient:
     def __init__(self) -> None:
         self.connected = AsyncBool(False)
         self._client: RpcClient | None = None
+        self._methods: frozenset[str] | None = None
+
+    @property
+    def methods(self) -> frozenset[str] | None:
+        """Names of the methods of the target, as of the latest connection; None before the first one."""
+        return self._methods
 
     async def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the target, if there is a connection.
@@ -59,6 +66,8 @@ class BestEffortRpcClient:
 
     def _set(self, client: RpcClient | None) -> None:
         self._client = client
+        if client is not None:
+            self._methods = client.methods
         self.connected.value = client is not None
 
 
@@ -72,6 +81,8 @@ async def open_best_effort_rpc_client(
     retry_interval: float = RETRY_INTERVAL,
     ssl_context: TLSConfig | None = None,
     max_message_size: int = MAX_MESSAGE_SIZE,
+    pyon_version: PyonVersion = 2,
+    logger: logging.Logger = logger,
 ) -> AsyncIterator[BestEffortRpcClient]:
     """Connect to an RPC server if it is there, and keep trying while it is not.
 
@@ -84,17 +95,26 @@ async def open_best_effort_rpc_client(
             lost after a longer time is opened again at once.
         ssl_context: Speak TLS; see `TLSIdentity`.
         max_message_size: Longest reply accepted, in bytes; a longer one ends the connection.
+        pyon_version: 1 never to agree on PYON v2, as peers did before sipyco 1.10.
+        logger: Where outages, failed attempts and their reasons are told, once per outage.
 
-    Outages, failed attempts and their reasons go to the log of ``trionet.rpc``, once per outage. Nothing
-    is raised here, whatever the server does.
+    Nothing is raised here, whatever the server does.
     """
     context = client_context(ssl_context)
     best_effort = BestEffortRpcClient()
     keeper = _Keeper(
         best_effort,
-        lambda: open_rpc_client(host, port, target, ssl_context=context, max_message_size=max_message_size),
+        lambda: open_rpc_client(
+            host,
+            port,
+            target,
+            ssl_context=context,
+            max_message_size=max_message_size,
+            pyon_version=pyon_version,
+        ),
         format_address((host, port)),
         retry_interval,
+        logger,
     )
     async with open_background_tasks() as nursery:
         await nursery.start(keeper.run, first_timeout)
@@ -122,11 +142,13 @@ class _Keeper:
         open_client: Callable[[], contextlib.AbstractAsyncContextManager[RpcClient]],
         peer: str,
         retry_interval: float,
+        logger: logging.Logger = logger,
     ) -> None:
         self._best_effort = best_effort
         self._open_client = open_client
         self._peer = peer
         self._retry_interval = retry_interval
+        self._logger = logger
         self._outage_reported = False
 
     async def run(self, first_timeout: float, *, task_status: trio.TaskStatus[None]) -> None:
@@ -160,10 +182,10 @@ class _Keeper:
 
     def _report_outage(self, reason: str) -> None:
         if not self._outage_reported:
-            logger.warning("%s: %s; trying again every %s s", self._peer, reason, self._retry_interval)
+            self._logger.warning("%s: %s; trying again every %s s", self._peer, reason, self._retry_interval)
             self._outage_reported = True
 
     def _report_connection(self) -> None:
         if self._outage_reported:
-            logger.warning("%s: connected again", self._peer)
+            self._logger.warning("%s: connected again", self._peer)
             self._outage_reported = False

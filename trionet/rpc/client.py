@@ -24,6 +24,7 @@ from trionet.wire.errors import (
     RemoteProtocolError,
     TrionetError,
 )
+from trionet.wire.feeds import PyonVersion
 from trionet.wire.lines import MAX_MESSAGE_SIZE
 from trionet.wire.packed_exceptions import rebuild
 from trionet.wire.rpc import AUTO, AutoTarget, ClientConnection, MethodsReceived, State
@@ -53,12 +54,13 @@ class RpcClient:
         max_message_size: int,
         max_pending_calls: int,
         handshake_timeout: float,
+        pyon_version: PyonVersion,
     ) -> None:
         self.peer = transport.peer
         self._transport = transport
         self._nursery = nursery
         self._handshake_timeout = handshake_timeout
-        self._wire = ClientConnection(max_message_size)
+        self._wire = ClientConnection(max_message_size, pyon_version)
         self._greeting = Greeting((), None, ())
         self._target: str | None = None
         self._methods: frozenset[str] = frozenset()
@@ -162,11 +164,15 @@ class RpcClient:
     async def describe(self) -> TargetDescription:
         """Documentation of the target and of its methods. Raises as `call` does."""
         started = trio.current_time()
-        received = await self._request("get_rpc_method_list", self._wire.list_methods)
+        received = await self.list_methods()
         try:
             return read_description(received)
         except ValueError as error:
             raise RemoteProtocolError(str(error), self._info("get_rpc_method_list", started)) from error
+
+    async def list_methods(self) -> Any:
+        """What `describe` makes sense of, as the server sent it. Raises as `call` does."""
+        return await self._request("get_rpc_method_list", self._wire.list_methods)
 
     def _no_such_method(self, method: str) -> AttributeError:
         error = AttributeError(f"target {self._target!r} of {self.peer} has no method {method!r}")
@@ -267,6 +273,7 @@ async def open_rpc_client(
     handshake_timeout: float = HANDSHAKE_TIMEOUT,
     max_message_size: int = MAX_MESSAGE_SIZE,
     max_pending_calls: int = MAX_PENDING_CALLS,
+    pyon_version: PyonVersion = 2,
 ) -> AsyncIterator[RpcClient]:
     """Connect to an RPC server: ``async with open_rpc_client("laser-pc", 3251) as laser:``.
 
@@ -281,6 +288,7 @@ async def open_rpc_client(
         max_message_size: Longest reply accepted, in bytes; a longer one ends the connection.
         max_pending_calls: Calls whose replies may be outstanding; further ones wait for their turn. A reply
             that nobody waits for any more counts until it comes.
+        pyon_version: 1 never to agree on PYON v2, as peers did before sipyco 1.10.
 
     Raises:
         OSError: if the server cannot be reached: ConnectionRefusedError, TimeoutError, ...
@@ -294,7 +302,7 @@ async def open_rpc_client(
     """
     transport = await connect(host, port, ssl_context=ssl_context, connect_timeout=connect_timeout)
     async with _open_client(
-        transport, target, handshake_timeout, max_message_size, max_pending_calls
+        transport, target, handshake_timeout, max_message_size, max_pending_calls, pyon_version
     ) as client:
         yield client
 
@@ -307,6 +315,7 @@ async def wrap_rpc_stream(
     handshake_timeout: float = HANDSHAKE_TIMEOUT,
     max_message_size: int = MAX_MESSAGE_SIZE,
     max_pending_calls: int = MAX_PENDING_CALLS,
+    pyon_version: PyonVersion = 2,
 ) -> AsyncIterator[RpcClient]:
     """Be an RPC client over a stream that is connected already. It is closed when the block ends.
 
@@ -314,7 +323,7 @@ async def wrap_rpc_stream(
     """
     transport = open_transport(stream)
     async with _open_client(
-        transport, target, handshake_timeout, max_message_size, max_pending_calls
+        transport, target, handshake_timeout, max_message_size, max_pending_calls, pyon_version
     ) as client:
         yield client
 
@@ -326,6 +335,7 @@ async def _open_client(
     handshake_timeout: float,
     max_message_size: int,
     max_pending_calls: int,
+    pyon_version: PyonVersion,
 ) -> AsyncIterator[RpcClient]:
     try:
         async with open_background_tasks() as nursery:
@@ -335,6 +345,7 @@ async def _open_client(
                 max_message_size=max_message_size,
                 max_pending_calls=max_pending_calls,
                 handshake_timeout=handshake_timeout,
+                pyon_version=pyon_version,
             )
             await client._greet()
             if target is not None:

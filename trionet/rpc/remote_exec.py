@@ -25,9 +25,10 @@ from trionet._connect import CONNECT_TIMEOUT
 from trionet._server import HANDSHAKE_TIMEOUT as SERVER_HANDSHAKE_TIMEOUT
 from trionet._server import AnyListener, Hosts
 from trionet._tls import TLSConfig
-from trionet.rpc._session import SyncMethods, per_connection
+from trionet.rpc._session import CallMethod, SyncMethods, call_method, per_connection
 from trionet.rpc.client import HANDSHAKE_TIMEOUT, MAX_PENDING_CALLS, RpcClient, open_rpc_client
 from trionet.rpc.server import RpcServer, serve_rpc
+from trionet.wire.feeds import PyonVersion
 from trionet.wire.lines import MAX_MESSAGE_SIZE
 
 # Added to the name of a target for the one that executes code beside it.
@@ -101,8 +102,10 @@ async def serve_remote_exec(
     allow_parallel: bool = False,
     allow_terminate: bool = False,
     sync_methods: SyncMethods = "inline",
+    call_method: CallMethod = call_method,
     max_message_size: int = MAX_MESSAGE_SIZE,
     handshake_timeout: float = SERVER_HANDSHAKE_TIMEOUT,
+    pyon_version: PyonVersion = 2,
     host: Hosts = "127.0.0.1",
     ssl_context: TLSConfig | None = None,
     listeners: list[AnyListener] | None = None,
@@ -130,8 +133,10 @@ async def serve_remote_exec(
         allow_parallel=allow_parallel,
         allow_terminate=allow_terminate,
         sync_methods=sync_methods,
+        call_method=call_method,
         max_message_size=max_message_size,
         handshake_timeout=handshake_timeout,
+        pyon_version=pyon_version,
         host=host,
         ssl_context=ssl_context,
         listeners=listeners,
@@ -188,6 +193,7 @@ async def open_remote_exec(
     handshake_timeout: float = HANDSHAKE_TIMEOUT,
     max_message_size: int = MAX_MESSAGE_SIZE,
     max_pending_calls: int = MAX_PENDING_CALLS,
+    pyon_version: PyonVersion = 2,
 ) -> AsyncIterator[RemoteExec]:
     """Connect to a server that executes code: ``async with open_remote_exec("lab-pc", 3251, "dev") as dev:``.
 
@@ -209,6 +215,7 @@ async def open_remote_exec(
         handshake_timeout=handshake_timeout,
         max_message_size=max_message_size,
         max_pending_calls=max_pending_calls,
+        pyon_version=pyon_version,
     ) as client:
         yield RemoteExec(client)
 
@@ -264,8 +271,16 @@ def _connect_global_rpc(name, host, port, target):
             shared[name] = make(host, port, target)
         else:
             import atexit
-            from sipyco.pc_rpc import Client
-            shared[name] = client = Client(host, port, target)
+            import importlib
+            for package in ("sipyco", "artiq.protocols", "trionet_compat.sipyco"):
+                try:
+                    module = importlib.import_module(package + ".pc_rpc")
+                    break
+                except ImportError:
+                    pass
+            else:
+                raise ImportError("there is no sipyco here")
+            shared[name] = client = module.Client(host, port, target)
             atexit.register(client.close_rpc)
     globals()[name] = shared[name]
 
@@ -298,7 +313,7 @@ async def connect_global_rpc(
     On a server of trionet it is a `GlobalRpc`, whose methods are async: ``await dataset_db.get("key")`` in
     an ``async def``. It connects when it is used; for TLS, put one of your own into the `namespace` of
     `remote_exec_targets`. On a server of upstream it is a blocking `sipyco.pc_rpc.Client`, connected now and
-    until that process ends: ``dataset_db.get("key")``.
+    until that process ends: ``dataset_db.get("key")``. On one of `trionet_compat`, likewise its own.
 
     Raises:
         ValueError: if `name` cannot be a name in Python, `target` is not one word, or there is no `host` in
@@ -308,13 +323,18 @@ async def connect_global_rpc(
 
     Cancellation: as in `RpcClient.call`.
     """
+    host = host if host is not None else remote_exec.client.local_host
+    if host is None:
+        raise ValueError("this connection has no address of its own: name the host")
+    await remote_exec.add_code(global_rpc_code(host, port, target, name))
+
+
+def global_rpc_code(host: str, port: int, target: str, name: str) -> str:
+    """The code that `connect_global_rpc` has executed; ValueError as there."""
     if not name.isidentifier() or keyword.iskeyword(name):
         raise ValueError(f"{name!r} cannot be a name in Python")
     if target.split() != [target]:
         raise ValueError(f"a target name must be one word, not {target!r}")
-    host = host if host is not None else remote_exec.client.local_host
-    if host is None:
-        raise ValueError("this connection has no address of its own: name the host")
     # As plain str and int, whose repr() is what Python reads as the same value and nothing else.
     arguments = (str(name), str(host), operator.index(port), str(target))
-    await remote_exec.add_code(_CONNECT_CODE.format(arguments=repr(arguments)))
+    return _CONNECT_CODE.format(arguments=repr(arguments))

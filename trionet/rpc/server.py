@@ -20,7 +20,8 @@ from trionet._server import (
 )
 from trionet._tls import TLSConfig
 from trionet._transport import open_transport
-from trionet.rpc._session import Service, SyncMethods
+from trionet.rpc._session import CallMethod, Service, SyncMethods, call_method
+from trionet.wire.feeds import PyonVersion
 from trionet.wire.lines import MAX_MESSAGE_SIZE
 
 logger = logging.getLogger("trionet.rpc")
@@ -68,8 +69,10 @@ async def serve_rpc(
     allow_parallel: bool = False,
     allow_terminate: bool = False,
     sync_methods: SyncMethods = "inline",
+    call_method: CallMethod = call_method,
     max_message_size: int = MAX_MESSAGE_SIZE,
     handshake_timeout: float = HANDSHAKE_TIMEOUT,
+    pyon_version: PyonVersion = 2,
     host: Hosts = "127.0.0.1",
     ssl_context: TLSConfig | None = None,
     listeners: list[AnyListener] | None = None,
@@ -91,9 +94,13 @@ async def serve_rpc(
             do the same.
         sync_methods: Where methods that are not async run: ``"inline"``, in the event loop, which is
             right for those that return at once, or each in a ``"thread"``.
+        call_method: Called with each method, its positional and its keyword arguments, to call it; what it
+            returns is awaited if that can be. For what concerns every call, such as a log of them, or
+            methods that are coroutines of another library.
         max_message_size: Longest request accepted, in bytes; a longer one ends its connection.
         handshake_timeout: Seconds a client may take until it has selected a target, and before that for
             TLS; then it is cut off.
+        pyon_version: 1 never to agree on PYON v2, as peers did before sipyco 1.10.
         host: Address to listen on, several, or None for all interfaces. Loopback by default, because
             whoever can connect can call.
         ssl_context: Speak TLS; see `TLSIdentity`.
@@ -118,6 +125,8 @@ async def serve_rpc(
         sync_methods=sync_methods,
         max_message_size=max_message_size,
         handshake_timeout=handshake_timeout,
+        call_method=call_method,
+        pyon_version=pyon_version,
     )
     handle = RpcServer(await open_listeners(host, port, ssl_context, listeners), service)
     service.terminate = handle.cancel_scope.cancel
@@ -134,6 +143,7 @@ async def handle_rpc_stream(
     sync_methods: SyncMethods = "inline",
     max_message_size: int = MAX_MESSAGE_SIZE,
     handshake_timeout: float = HANDSHAKE_TIMEOUT,
+    pyon_version: PyonVersion = 2,
 ) -> None:
     """Serve one client over a stream that is connected already, until it leaves.
 
@@ -148,6 +158,7 @@ async def handle_rpc_stream(
         sync_methods=sync_methods,
         max_message_size=max_message_size,
         handshake_timeout=handshake_timeout,
+        pyon_version=pyon_version,
     )
     transport = open_transport(stream)
     with trio.CancelScope() as scope:

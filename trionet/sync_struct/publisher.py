@@ -23,7 +23,7 @@ from trionet._server import (
 from trionet._tasks import open_background_tasks
 from trionet._tls import TLSConfig
 from trionet.sync_struct._channel import Channel, Subscriber
-from trionet.sync_struct.notifier import Notifier
+from trionet.sync_struct.notifier import ModSink, Notifier
 from trionet.wire.feeds import PyonVersion, check_pyon_version, encode_name
 from trionet.wire.sync_struct import BANNER
 
@@ -74,6 +74,13 @@ class Publisher(ServerHandle):
     def __init__(self, listeners: list[AnyListener], channels: Mapping[str, Channel]) -> None:
         super().__init__(listeners)
         self._channels = channels
+
+    def sink(self, name: str) -> ModSink:
+        """Where changes go that are made in a structure, but not through its notifier.
+
+        For each: `prepare`, then the change, then `publish`, without a checkpoint in between.
+        """
+        return self._channels[name]
 
     def statistics(self) -> PublisherStatistics:
         """Counters since the start, and how each subscriber keeps up."""

@@ -81,6 +81,10 @@ class Subscription:
         )
         self.connected: AsyncBool = self._reader.connected
 
+    def running(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """The block that `open_subscription` gives, for those who bring their own connection."""
+        return self._reader.running()
+
     @property
     def value(self) -> Any:
         """What `build` made of the structure, kept up to date in place; a new one with each ``init``.
@@ -273,5 +277,5 @@ async def open_subscription(
         answer_timeout=answer_timeout,
         max_message_size=max_message_size,
     )
-    async with subscription._reader.running():
+    async with subscription.running():
         yield subscription

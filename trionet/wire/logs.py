@@ -60,7 +60,8 @@ _MAX_FIELD: Final = 256
 # Room for the rest of a first line: colons, level, number of lines, line feed.
 _MAX_REST: Final = 40
 
-_RECORD: Final = re.compile(
+#: The first line of a record, without its source: level, number of lines or None, name, text.
+RECORD: Final = re.compile(
     rb"(%s)(?:<([0-9]+)>)?:([^:]*):(.*)" % b"|".join(sorted(LEVELS, reverse=True)), re.DOTALL
 )
 # Not to be sent in a source or name, where they would mean something else.
@@ -217,7 +218,7 @@ class LogSinkConnection:
         source, colon, rest = line.partition(b":")
         if not colon:
             raise self._refuse(f"a record without a source: {line[:40]!r}")
-        record = _RECORD.fullmatch(rest)
+        record = RECORD.fullmatch(rest)
         if record is None:
             return LogMessage(self._decode(source), _INFO, PRINT, self._decode(rest))
         level, lines, name, text = record.groups()

@@ -110,7 +110,8 @@ def rebuild(packed: PackedException, call: CallInfo) -> Exception:
     if cls is not None:
         error = cls(packed.message)
         error.call = call  # type: ignore[attr-defined]  # an attribute of our own on a builtin
-        error.add_note(f"Raised by {call}")
+        if where := str(call):
+            error.add_note(f"Raised by {where}")
     elif packed.class_name == GENERIC:
         error = RemoteError(GENERIC, packed.message, call)
     else:

@@ -45,6 +45,8 @@ Message = list[Any]
 class ExpMessage(enum.IntFlag):
     """Events of an experiment. ``ExpMessage(0)`` stands for the report of an error."""
 
+    __version__ = PROTOCOL_VERSION
+
     EXPINIT = 1
     EXPSTART = 2
     EXPEND = 4
@@ -86,6 +88,8 @@ class ExpMessage(enum.IntFlag):
 
 class ExpStatus(enum.IntEnum):
     """How far a rig is."""
+
+    __version__ = PROTOCOL_VERSION
 
     CONNECTED = 0
     INITIALIZED = 10

@@ -30,6 +30,7 @@ from enum import Enum, auto
 from typing import Any, Final
 
 from trionet.wire.errors import IncompatibleServer, LocalProtocolError, RemoteProtocolError
+from trionet.wire.feeds import PyonVersion, check_pyon_version
 from trionet.wire.lines import MAX_MESSAGE_SIZE, LineBuffer, LineTooLong
 from trionet.wire.packed_exceptions import PackedException
 from trionet.wire.rpc_messages import (
@@ -191,17 +192,21 @@ class ServerConnection(_Connection):
         targets: The names that clients may choose from.
         description: Free text about the server, sent to clients.
         max_message_size: The longest line accepted, in bytes; a longer one ends the connection.
+        pyon_version: 1 not to offer PYON v2.
     """
 
-    __slots__ = ("_description", "_targets")
+    __slots__ = ("_description", "_features", "_targets")
 
     def __init__(
         self,
         targets: Sequence[str],
         description: str | None = None,
         max_message_size: int = MAX_MESSAGE_SIZE,
+        pyon_version: PyonVersion = 2,
     ) -> None:
+        check_pyon_version(pyon_version)
         super().__init__(State.WAIT_BANNER, max_message_size)
+        self._features = (PYON_V2,) if pyon_version == 2 else ()
         self._targets = tuple(targets)
         self._description = description
 
@@ -232,7 +237,7 @@ class ServerConnection(_Connection):
         except UnicodeDecodeError:
             raise self._refuse(f"a target line that is not UTF-8: {line[:40]!r}") from None
         for feature in features:
-            if feature != PYON_V2:
+            if feature not in self._features:
                 raise self._refuse(f"unknown feature {feature[:40]!r}")
         if target not in self._targets:
             raise self._refuse(f"unknown target {target[:40]!r}")
@@ -242,7 +247,7 @@ class ServerConnection(_Connection):
     def greet(self) -> bytes:
         """Say what targets and features there are."""
         self._sends(State.SEND_GREETING)
-        return encode_greeting(Greeting(self._targets, self._description, (PYON_V2,)))
+        return encode_greeting(Greeting(self._targets, self._description, self._features))
 
     def send_methods(self, names: Sequence[str]) -> bytes:
         """Name the methods of the target that was selected."""
@@ -273,12 +278,15 @@ class ClientConnection(_Connection):
 
     Args:
         max_message_size: The longest line accepted, in bytes; a longer one ends the connection.
+        pyon_version: 1 not to ask for PYON v2.
     """
 
-    __slots__ = ("_abandoned", "_greeting", "_last_call_id", "_pending")
+    __slots__ = ("_greeting", "_last_call_id", "_newest_version", "_pending")
 
-    def __init__(self, max_message_size: int = MAX_MESSAGE_SIZE) -> None:
+    def __init__(self, max_message_size: int = MAX_MESSAGE_SIZE, pyon_version: PyonVersion = 2) -> None:
+        check_pyon_version(pyon_version)
         super().__init__(State.SEND_BANNER, max_message_size)
+        self._newest_version = pyon_version
         # Calls without a reply, in the order of the requests: whether their reply is still wanted.
         self._pending: OrderedDict[int, bool] = OrderedDict()
         self._last_call_id = 0
@@ -307,7 +315,7 @@ class ClientConnection(_Connection):
         elif target not in offered:
             raise IncompatibleServer(f"the server has no target {target!r}, but: {names}")
         self._sends(State.SEND_TARGET)
-        self._codec = V2 if PYON_V2 in self._greeting.features else V1
+        self._codec = V2 if PYON_V2 in self._greeting.features and self._newest_version == 2 else V1
         return (f"{target} {PYON_V2}" if self._codec is V2 else target).encode() + b"\n"
 
     def call(self, method: str, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[int, bytes]:
