@@ -15,7 +15,9 @@ import asyncio
 import atexit
 import contextlib
 import queue
+import sys
 import threading
+import warnings
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
@@ -26,13 +28,12 @@ import trio
 
 from trionet_compat._crossing import Crossing, is_cancelled
 from trionet_compat._held import Held
+from trionet_compat._linger import Linger
 
 T = TypeVar("T")
 R = TypeVar("R")
+H = TypeVar("H", bound="_Home")
 
-# Scheduling rounds that Trio waits for what asyncio may want next, before it goes to sleep in a thread: to be
-# woken there takes longer than most calls.
-_ROUNDS: Final = 40
 # Seconds that a run whose loop is gone may do nothing at all while it ends, before it is left as it is.
 _FINISH_TIMEOUT: Final = 5.0
 
@@ -60,6 +61,7 @@ async def run_asyncio(async_fn: Callable[..., Coroutine[Any, Any, T]], *args: An
     Without such a loop the function is awaited as it is: then it had better be one of Trio.
 
     Raises:
+        RuntimeError: if the asyncio task is cancelled, but not from here.
         Exception: what the function raises.
 
     Cancelled, it cancels the asyncio task, and waits for the end of that.
@@ -75,11 +77,14 @@ async def run_asyncio(async_fn: Callable[..., Coroutine[Any, Any, T]], *args: An
         await ended.wait()
     except trio.Cancelled:
         task.cancel()
-        with trio.CancelScope(shield=True):
-            await ended.wait()
-        if not task.cancelled():
-            task.exception()  # that is known now
+        if not loop.is_closed():
+            with trio.CancelScope(shield=True):
+                await ended.wait()
+            if not task.cancelled():
+                task.exception()  # that is known now
         raise
+    if task.cancelled():
+        raise RuntimeError(f"the asyncio task of {async_fn!r} was cancelled")
     return task.result()
 
 
@@ -108,7 +113,12 @@ class Opened(Generic[T]):
         self._held: Held[T] | None = held
 
     async def run(self, async_fn: Callable[..., Awaitable[R]], *args: Any) -> R:
-        """As the function `run`, but faster: what is open here keeps the guest there."""
+        """As the function `run`, but faster: what is open here keeps the guest there.
+
+        Raises:
+            trio.RunFinishedError: if it was ended all the same, as by the loop's ``shutdown_asyncgens``. What
+                was open has been left then.
+        """
         return await self._home.run(async_fn, *args)
 
     async def aclose(self) -> None:
@@ -119,7 +129,8 @@ class Opened(Generic[T]):
         held, self._held = self._held, None
         if held is not None:
             try:
-                await self._home.run(held.close)
+                if not self._home.ending:
+                    await self._home.run(held.close)
             finally:
                 await self._home.release()
 
@@ -136,11 +147,16 @@ class _Home:
 
     def __init__(self) -> None:
         self.nursery: trio.Nursery
+        self.scope = trio.CancelScope()
         self.users = 0
         self.ending = False
 
     async def run(self, async_fn: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Run a function there; see the function `run`."""
+        raise NotImplementedError
+
+    async def wait_ready(self) -> None:
+        """Wait until it can be used."""
         raise NotImplementedError
 
     async def wait_ended(self) -> None:
@@ -162,7 +178,7 @@ class _Home:
     def end_soon(self) -> None:
         """Cancel everything in it."""
         self.ending = True
-        self.nursery.cancel_scope.cancel()
+        self.scope.cancel()
 
 
 class _TrioHome(_Home):
@@ -186,9 +202,10 @@ class _TrioHome(_Home):
 
     async def _main(self) -> None:
         try:
-            async with trio.open_nursery() as self.nursery:
-                self._ready.set()
-                await trio.sleep_forever()
+            with self.scope:
+                async with trio.open_nursery() as self.nursery:
+                    self._ready.set()
+                    await trio.sleep_forever()
         finally:
             self._ended.set()
 
@@ -203,8 +220,9 @@ class _Guest(_Home):
         self._steps: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._ready = loop.create_future()
         self._ended = loop.create_future()
-        self._awake = trio.Event()
-        self._rounds = 0
+        self._calls: set[_Call] = set()
+        self._linger = Linger()
+        loops_hooks = sys.get_asyncgen_hooks()
         trio.lowlevel.start_guest_run(
             self._main,
             run_sync_soon_threadsafe=self._step_soon_threadsafe,
@@ -212,6 +230,9 @@ class _Guest(_Home):
             done_callback=self._done,
             host_uses_signal_set_wakeup_fd=True,
         )
+        # Those that Trio has set; the loop sets its own each time it runs.
+        self._asyncgen_hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(*loops_hooks)
         # What makes `asyncio.run`, and whoever shuts down asynchronous generators, end it.
         self._keeper = self._keep()
         self._closing = False
@@ -220,18 +241,27 @@ class _Guest(_Home):
         await asyncio.shield(self._ready)
 
     async def keep(self) -> None:
-        await anext(self._keeper)
+        with warnings.catch_warnings():
+            # A loop whose asynchronous generators have been shut down already does not end it; others do.
+            warnings.simplefilter("ignore", ResourceWarning)
+            begun = anext(self._keeper)
+        await begun
 
     async def run(self, async_fn: Callable[..., Awaitable[T]], *args: Any) -> T:
+        if self.ending:
+            raise trio.RunFinishedError("the guest run of Trio has ended, and what was open there is closed")
         call = _Call(async_fn, args, self._loop)
+        self._calls.add(call)
         self.nursery.start_soon(self._carry_out, call)
-        self._stay_awake()
+        self._linger.begin()
         try:
-            await asyncio.shield(call.ended)
+            await call.ended
         except asyncio.CancelledError:
-            call.scope.cancel()
-            self._stay_awake()
-            await _settle(call.ended)
+            if call in self._calls:
+                call.ended = self._loop.create_future()
+                call.scope.cancel()
+                self._linger.begin()
+                await _settle(call.ended)
             raise
         if call.error is None:
             result: T = call.result
@@ -247,23 +277,19 @@ class _Guest(_Home):
         try:
             await call.carry_out()
         finally:
-            self._rounds = _ROUNDS
-            if not self._loop.is_closed():  # nobody waits then
-                call.ended.set_result(None)
+            self._linger.begin()
+            self._end(call)
+
+    def _end(self, call: _Call) -> None:
+        self._calls.discard(call)
+        if not self._loop.is_closed() and not call.ended.done():  # otherwise nobody waits
+            call.ended.set_result(None)
 
     async def _main(self) -> None:
-        async with trio.open_nursery() as self.nursery:
-            self._ready.set_result(None)
-            while True:
-                await self._awake.wait()
-                self._awake = trio.Event()
-                while self._rounds:
-                    self._rounds -= 1
-                    await trio.lowlevel.checkpoint()
-
-    def _stay_awake(self) -> None:
-        self._rounds = _ROUNDS
-        self._awake.set()
+        with self.scope:
+            async with trio.open_nursery() as self.nursery:
+                self._ready.set_result(None)
+                await self._linger.run()
 
     async def _keep(self) -> AsyncGenerator[None, None]:
         try:
@@ -280,7 +306,7 @@ class _Guest(_Home):
             self.end_soon()
             with contextlib.suppress(queue.Empty):
                 while not self._ended.done():
-                    self._steps.get(timeout=_FINISH_TIMEOUT)()
+                    self._take(self._steps.get(timeout=_FINISH_TIMEOUT))
 
     # -- turns of the loop -----------------------------------------------------------------------------------
 
@@ -295,11 +321,22 @@ class _Guest(_Home):
             self._loop.call_soon_threadsafe(self._step)
 
     def _step(self) -> None:
-        with contextlib.suppress(queue.Empty):
-            self._steps.get_nowait()()
+        with contextlib.suppress(queue.Empty):  # `finish` has taken it
+            self._take(self._steps.get_nowait())
+
+    def _take(self, step: Callable[[], object]) -> None:
+        loops_hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(*self._asyncgen_hooks)
+        try:
+            step()
+        finally:
+            sys.set_asyncgen_hooks(*loops_hooks)
 
     def _done(self, result: outcome.Outcome[None]) -> None:
         self.ending = True
+        for call in list(self._calls):  # if Trio itself has failed
+            call.error = call.error or RuntimeError("Trio has failed")
+            self._end(call)
         if _guests.get(self._loop) is self:
             del _guests[self._loop]
         if not self._ended.done():
@@ -307,7 +344,15 @@ class _Guest(_Home):
         if not self._closing:
             with contextlib.suppress(StopIteration, StopAsyncIteration):
                 self._keeper.aclose().send(None)
-        result.unwrap()
+        if isinstance(result, outcome.Error):
+            raise _essence(result.error)
+
+
+def _essence(error: BaseException) -> BaseException:
+    """What ends programs, out of the groups that nurseries put it into: loops look for that."""
+    while isinstance(error, BaseExceptionGroup):
+        error = (error.subgroup((KeyboardInterrupt, SystemExit)) or error).exceptions[0]
+    return error
 
 
 class _Call(Crossing):
@@ -358,11 +403,19 @@ async def _find_home() -> _Home:
         _finish_abandoned()
         guest = _guests[loop] = _Guest(loop)
         guest.users += 1
-        await guest.keep()
+        await guest.keep()  # at once: it does not wait
     else:
         guest.users += 1
-    await guest.wait_ready()
-    return guest
+    return await _when_ready(guest)
+
+
+async def _when_ready(home: H) -> H:
+    try:
+        await home.wait_ready()
+    except BaseException:
+        await home.release()
+        raise
+    return home
 
 
 def _finish_abandoned() -> None:
@@ -380,8 +433,7 @@ async def _find_trio_home() -> _TrioHome:
         home = _TrioHome()
         _trio_home.set(home)
     home.users += 1
-    await home.wait_ready()
-    return home
+    return await _when_ready(home)
 
 
 async def _settle(ended: asyncio.Future[None]) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import contextvars
-import math
 import os
 import sys
 import threading
@@ -28,6 +27,7 @@ from trionet._tasks import open_background_tasks
 from trionet_compat._crossing import Crossing, in_context, is_cancelled
 from trionet_compat._held import Held
 from trionet_compat._nap import Nap
+from trionet_compat._pause import Pause
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -51,7 +51,7 @@ class Portal:
     ) -> None:
         self._clock = clock
         self._network = network
-        self._pause = _Pause(clock) if isinstance(clock, MockClock) else None
+        self._pause = Pause(clock) if isinstance(clock, MockClock) else None
         self._ready = threading.Event()
         self._closed: str | None = None  # why it is
         self._failure: BaseException | None = None
@@ -188,16 +188,16 @@ class Portal:
 
     async def _main(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
-        try:
-            async with contextlib.AsyncExitStack() as stack:
-                self._scope = stack.enter_context(trio.CancelScope())
-                if self._network is not None:
-                    await stack.enter_async_context(self._network)
-                self._nursery = await stack.enter_async_context(open_background_tasks())
-                self._ready.set()
+        async with contextlib.AsyncExitStack() as stack:
+            self._scope = stack.enter_context(trio.CancelScope())
+            if self._network is not None:
+                await stack.enter_async_context(self._network)
+            self._nursery = await stack.enter_async_context(open_background_tasks())
+            self._ready.set()
+            try:
                 await trio.sleep_forever()
-        finally:
-            self._closed = self._closed or "the portal has been closed"
+            finally:  # now, because the nursery takes no more tasks from some time on
+                self._closed = self._closed or "the portal has been closed"
 
     def _begin_all(self) -> None:
         while self._inbox:
@@ -207,7 +207,7 @@ class Portal:
             elif not call.cancelled:
                 self._pending.add(call)
                 if self._pause is not None:
-                    self._pause.end()
+                    self._pause.begin_call(call.context)
                 self._nursery.start_soon(self._work, call)
 
     async def _work(self, call: _Call) -> None:
@@ -238,8 +238,8 @@ class Portal:
         finally:
             call.scope = None
             self._pending.discard(call)
-            if self._pause is not None and not self._pending:
-                self._pause.begin()
+            if self._pause is not None:
+                self._pause.end_call(call.context)
             if not (closed and self._exiting):
                 call.done.release()
 
@@ -254,6 +254,17 @@ class Portal:
         if self._inbox:  # from other threads
             self._begin_all()
         return call
+
+    async def run_in_thread(self, fn: Callable[..., R], *args: Any, thread_name: str | None = None) -> R:
+        """Run a function of the program, such as a callback, in another thread. To be awaited in the portal.
+
+        It may block, and make blocking calls. A mock clock stands still meanwhile, but while it waits for
+        such a call. If this is cancelled, the function goes on by itself.
+        """
+        with contextlib.ExitStack() as stack:
+            if self._pause is not None:
+                stack.enter_context(self._pause.thread())
+            return await trio.to_thread.run_sync(fn, *args, thread_name=thread_name, abandon_on_cancel=True)
 
     async def _start(self, async_fn: Callable[..., Awaitable[object]], args: tuple[object, ...]) -> object:
         return await self._nursery.start(async_fn, *args)
@@ -392,18 +403,3 @@ def open_portal(
         with _portals.lock:
             _portals.opened.remove(portal)
         portal.close()
-
-
-class _Pause:
-    """A mock clock stands still between calls, or it would jump while the calling thread computes."""
-
-    def __init__(self, clock: MockClock) -> None:
-        self._clock = clock
-        self._threshold = clock.autojump_threshold
-        self.begin()
-
-    def begin(self) -> None:
-        self._clock.autojump_threshold = math.inf
-
-    def end(self) -> None:
-        self._clock.autojump_threshold = self._threshold

@@ -1,0 +1,1 @@
+"""Stands for the commands of ``artiq.frontend`` that became those of sipyco."""

@@ -1,0 +1,1 @@
+"""Stands for ``artiq.protocols``, which became sipyco with ARTIQ 5."""

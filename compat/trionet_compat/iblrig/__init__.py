@@ -1,0 +1,1 @@
+"""Upstream's iblrig, as far as it is about networking: see `net`."""

@@ -1,0 +1,1 @@
+"""Upstream's iblutil, as far as it is about networking: see `io.net`."""

@@ -1,0 +1,31 @@
+"""The former name of `trionet_compat.sipyco.logs`."""
+
+from __future__ import annotations
+
+import warnings
+
+from trionet_compat.sipyco.logs import (
+    LogForwarder,
+    LogParser,
+    MultilineFormatter,
+    Server,
+    SourceFilter,
+    log_with_name,
+    multiline_log_config,
+    parse_log_message,
+)
+
+__all__ = [
+    "LogForwarder",
+    "LogParser",
+    "MultilineFormatter",
+    "Server",
+    "SourceFilter",
+    "log_with_name",
+    "multiline_log_config",
+    "parse_log_message",
+]
+
+warnings.warn(
+    "the module logging_tools is deprecated: it is called logs now", DeprecationWarning, stacklevel=2
+)

@@ -1,0 +1,1 @@
+"""For the tests of controllers, by the names of sipyco."""
