@@ -65,7 +65,7 @@ async def test_published_state(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 async def test_rigs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    _, _, _, rigs, _ = code_blocks()
+    _, _, _, rigs, *_ = code_blocks()
     ports: list[int] = []
     listening = trio.Event()
     open_listener = trionet.open_rig_listener
@@ -87,6 +87,17 @@ async def test_rigs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
         await names["session"]()
         nursery.cancel_scope.cancel()
     assert capsys.readouterr().out == "{'cameras': ['recording']}\n"
+
+
+async def test_a_blocking_script(capsys: pytest.CaptureFixture[str]) -> None:
+    controller, _, _, _, script, _ = code_blocks()
+    names: dict[str, Any] = {}
+    exec(controller.partition("\ntrio.run(")[0], names)
+    async with trio.open_nursery() as nursery:
+        server: trionet.RpcServer = await nursery.start(trionet.serve_rpc, {"laser": names["Laser"]()}, 0)
+        await trio.to_thread.run_sync(exec, script.replace("3251", str(server.port)), {})
+        await server.aclose()
+    assert capsys.readouterr().out == "at 2.0 W\n"
 
 
 def test_a_test_with_faults(pytester: pytest.Pytester) -> None:

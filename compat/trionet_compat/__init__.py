@@ -16,17 +16,30 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from trionet_compat.iblrig.net import Auxiliaries
+    from trionet_compat.iblutil.io.net.app import EchoProtocol
     from trionet_compat.sipyco.fire_and_forget import FFProxy
     from trionet_compat.sipyco.pc_rpc import AsyncioClient, BestEffortClient, Client
     from trionet_compat.sipyco.sync_struct import Publisher, Subscriber
 
-__all__ = ["AsyncioClient", "BestEffortClient", "Client", "FFProxy", "Publisher", "Subscriber"]
+__all__ = [
+    "AsyncioClient",
+    "Auxiliaries",
+    "BestEffortClient",
+    "Client",
+    "EchoProtocol",
+    "FFProxy",
+    "Publisher",
+    "Subscriber",
+]
 
 # A script with one blocking client need not wait for the imports of all the others.
 _MODULES: Final = {
     "AsyncioClient": "sipyco.pc_rpc",
+    "Auxiliaries": "iblrig.net",
     "BestEffortClient": "sipyco.pc_rpc",
     "Client": "sipyco.pc_rpc",
+    "EchoProtocol": "iblutil.io.net.app",
     "FFProxy": "sipyco.fire_and_forget",
     "Publisher": "sipyco.sync_struct",
     "Subscriber": "sipyco.sync_struct",

@@ -83,7 +83,13 @@ async def test_the_command_line_of_the_tutorial() -> None:
 
 
 @pytest.mark.parametrize(
-    "example", ["04_testing_a_controller.py", "10_a_lab_in_a_test.py", "11_every_crash_point.py"]
+    "example",
+    [
+        "04_testing_a_controller.py",
+        "10_a_lab_in_a_test.py",
+        "11_every_crash_point.py",
+        "15_an_outage_in_a_test.py",
+    ],
 )
 async def test_tests(example: str) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"examples/{example}"]
@@ -126,6 +132,25 @@ async def test_rigs() -> None:
         done = await run_example("09_many_rigs.py", left, right)
     shown = readme_output("python examples/09_many_rigs.py")
     assert done == [line.replace(":11002)", f":{right})") for line in shown]
+
+
+async def test_a_blocking_script() -> None:
+    async with controller() as port:
+        shown = readme_output("python examples/12_blocking_script.py")
+        assert await run_example("12_blocking_script.py", port) == shown
+
+
+async def test_an_asyncio_program() -> None:
+    async with controller() as laser, serving("05_datasets.py", "publishing") as datasets:
+        shown = readme_output("python examples/13_asyncio_program.py")
+        assert await run_example("13_asyncio_program.py", laser, datasets) == shown
+
+
+async def test_a_task_with_rigs() -> None:
+    async with serving("08_a_rig.py", "listening") as left, serving("08_a_rig.py", "listening") as right:
+        done = await run_example("14_a_task_with_rigs.py", left, right)
+    printed = [line for line in done if line.startswith(("init:", "start:", "stop:"))]
+    assert printed == readme_output("python examples/14_a_task_with_rigs.py")
 
 
 def test_every_example_is_in_the_readme() -> None:
