@@ -21,13 +21,18 @@ _ROUNDS: Final = 50
 _SHORTEST_PAUSE: Final = 8
 _LONGEST_PAUSE: Final = 256
 
+#: Whether what receives in this run of Trio lingers; that is decided when it is made. Not where being woken
+#: costs less than the rounds.
+lingering: Final[trio.lowlevel.RunVar[bool]] = trio.lowlevel.RunVar("trionet lingering", True)
+
 
 class Linger:
     """The lingering of one receiver. It pays with a core for each side, so it backs off where it does not."""
 
-    __slots__ = ("_pause", "_receives_until_next")
+    __slots__ = ("_pause", "_receives_until_next", "_rounds")
 
     def __init__(self) -> None:
+        self._rounds = _ROUNDS if lingering.get() else 0
         self._pause = _SHORTEST_PAUSE
         self._receives_until_next = 0
 
@@ -36,10 +41,10 @@ class Linger:
 
         Not always a checkpoint. Cancelled, it has taken nothing.
         """
-        if self._receives_until_next:
+        if self._receives_until_next or not self._rounds:
             self._receives_until_next -= 1
             return None
-        for _ in range(_ROUNDS):
+        for _ in range(self._rounds):
             await trio.lowlevel.checkpoint()
             found = receive_nowait()
             if found is not None:

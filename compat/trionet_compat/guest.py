@@ -28,7 +28,7 @@ import trio
 
 from trionet_compat._crossing import Crossing, is_cancelled
 from trionet_compat._held import Held
-from trionet_compat._linger import Linger
+from trionet_compat._turns import Turns
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -221,12 +221,13 @@ class _Guest(_Home):
         self._ready = loop.create_future()
         self._ended = loop.create_future()
         self._calls: set[_Call] = set()
-        self._linger = Linger()
+        self._turns = Turns(loop, self._take)
         loops_hooks = sys.get_asyncgen_hooks()
         trio.lowlevel.start_guest_run(
             self._main,
             run_sync_soon_threadsafe=self._step_soon_threadsafe,
             run_sync_soon_not_threadsafe=self._step_soon,
+            instruments=[self._turns],
             done_callback=self._done,
             host_uses_signal_set_wakeup_fd=True,
         )
@@ -253,14 +254,12 @@ class _Guest(_Home):
         call = _Call(async_fn, args, self._loop)
         self._calls.add(call)
         self.nursery.start_soon(self._carry_out, call)
-        self._linger.begin()
         try:
             await call.ended
         except asyncio.CancelledError:
             if call in self._calls:
                 call.ended = self._loop.create_future()
                 call.scope.cancel()
-                self._linger.begin()
                 await _settle(call.ended)
             raise
         if call.error is None:
@@ -277,7 +276,6 @@ class _Guest(_Home):
         try:
             await call.carry_out()
         finally:
-            self._linger.begin()
             self._end(call)
 
     def _end(self, call: _Call) -> None:
@@ -288,8 +286,9 @@ class _Guest(_Home):
     async def _main(self) -> None:
         with self.scope:
             async with trio.open_nursery() as self.nursery:
+                self.nursery.start_soon(self._turns.idle)
                 self._ready.set_result(None)
-                await self._linger.run()
+                await trio.sleep_forever()
 
     async def _keep(self) -> AsyncGenerator[None, None]:
         try:
@@ -306,14 +305,15 @@ class _Guest(_Home):
             self.end_soon()
             with contextlib.suppress(queue.Empty):
                 while not self._ended.done():
-                    self._take(self._steps.get(timeout=_FINISH_TIMEOUT))
+                    self._take(self._turns.pending() or self._steps.get(timeout=_FINISH_TIMEOUT))
 
     # -- turns of the loop -----------------------------------------------------------------------------------
 
     def _step_soon(self, step: Callable[[], object]) -> None:
-        self._steps.put(step)
-        if not self._loop.is_closed():
-            self._loop.call_soon(self._step)
+        if self._loop.is_closed():
+            self._steps.put(step)
+        else:
+            self._turns.ask(step)
 
     def _step_soon_threadsafe(self, step: Callable[[], object]) -> None:
         self._steps.put(step)

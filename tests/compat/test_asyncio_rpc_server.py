@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from tests.compat.asyncio_programs import port_of, run
 from tests.compat.test_asyncio_rpc import Instrument, connected, serving
+from trionet_compat.sipyco._rpc_server import _AsyncioCall
 from trionet_compat.sipyco.pc_rpc import AsyncioClient, Client, Server, simple_server_loop
 
 
@@ -146,6 +148,15 @@ def test_a_method_may_start_tasks_and_call_other_servers() -> None:
                     assert await client.end() == "begun"
 
     run(main)
+
+
+def test_a_coroutine_whose_turn_never_came_is_closed() -> None:
+    async def never() -> None:
+        pytest.fail("it is not its turn")
+
+    coroutine = never()
+    _AsyncioCall(coroutine, set()).close()
+    assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
 
 
 def test_a_future_is_awaited_too() -> None:

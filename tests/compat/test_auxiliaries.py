@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from tests.compat.echoing import alyx_client
 from tests.compat.lab_rigs import ANSWERED, CLIENTS, NAMES, open_blocking_lab
@@ -222,6 +223,29 @@ def test_pushing_in_a_callback() -> None:
         lab_sees = aux.push("EXPINFO", 0, wait=True)
         assert lab_sees == said(0, None)
         assert answers.get() == said("ref", None)
+        aux.close()
+
+
+def test_waiting_for_an_event_in_the_portal() -> None:
+    """It is told in another thread."""
+
+    async def main() -> Any:
+        assert aux.services is not None
+        events: list[Any] = []
+
+        async def wait() -> None:
+            assert aux.services is not None
+            events.append(await aux.services["camera"].on_event("EXPINIT"))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            aux.push("EXPINIT", 1)
+        return events
+
+    with open_blocking_lab() as lab:
+        aux = Auxiliaries(CLIENTS)
+        assert lab.call(main) == [([1, "camera"], (lab.network.host("camera").ipv4, 11001))]
         aux.close()
 
 

@@ -235,6 +235,36 @@ def test_loops_that_are_left_as_they_are() -> None:
     """) == ["left of a closed loop", "left closed at the exit", "exit", "left left open"]
 
 
+def test_where_trio_fails_no_task_waits_for_ever() -> None:
+    assert _program("""
+        import os
+        import trio.testing
+        sys.unraisablehook = lambda _: None  # complaints about what Trio did not end
+
+        async def crash():
+            def abort(_):
+                raise ValueError("this stops Trio where it is")
+
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await trio.lowlevel.wait_task_rescheduled(abort)
+
+        async def main():
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+            waiting = asyncio.create_task(guest.run(trio.sleep_forever))
+            for task in (asyncio.create_task(guest.run(crash)), waiting):
+                try:
+                    await task
+                except RuntimeError:
+                    print("told")
+
+        complaints = []
+        asyncio.run(main())
+        print([type(context["exception"]).__name__ for context in complaints], flush=True)
+        os._exit(0)
+    """) == ["told", "told", "['TrioInternalError']"]
+
+
 def test_a_loop_of_a_thread_that_is_gone() -> None:
     # Nobody can end its guest any more; at least it disturbs nothing.
     assert _program("""

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import trio
@@ -225,6 +226,20 @@ def test_ctrl_c_while_a_block_is_entered_leaves_it(portal: Portal) -> None:
         if enters:
             portal.call_sync(goes_on.set)
         portal.call(left.wait)
+
+
+def test_ctrl_c_just_after_a_block_was_entered_leaves_it(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def call(*args: Any) -> None:
+        original(*args)
+        raise KeyboardInterrupt
+
+    block, original = Block(), portal.call
+    monkeypatch.setattr(portal, "call", call)
+    with pytest.raises(KeyboardInterrupt):
+        portal.open(block.open())
+    assert block.left.wait(60)
 
 
 # -- what is open --------------------------------------------------------------------------------------------

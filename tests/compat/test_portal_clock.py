@@ -172,6 +172,9 @@ def test_a_nap_that_pays_makes_them_frequent_again() -> None:
     for _ in range(8):
         inbox.nap.take()
     assert inbox.looks == looks + 8
+    asleep = sum(inbox.was_asleep)
+    inbox.nap.take()
+    assert sum(inbox.was_asleep) > asleep
 
 
 def test_calls_that_follow_each_other_share_a_task() -> None:
@@ -183,6 +186,26 @@ def test_calls_that_follow_each_other_share_a_task() -> None:
         tasks = {portal.call(task) for _ in range(20)}
         patient.over = True
     assert len(tasks) == 1
+
+
+def test_nobody_naps_while_another_call_waits() -> None:
+    class Noted(Nap):
+        def take(self) -> bool:
+            naps.append(True)
+            return False
+
+    naps: list[bool] = []
+    released = trio.Event()
+    with open_portal() as portal, ThreadPoolExecutor(1) as threads:
+        portal._nap = Noted(portal._inbox)
+        waiting = threads.submit(portal.call, released.wait)
+        while not portal._pending:
+            pass
+        for number in range(5):
+            portal.call(_echo, number)
+        assert not naps
+        portal.call_sync(released.set)
+        waiting.result()
 
 
 class _Patient(Nap):

@@ -207,8 +207,10 @@ def test_a_rig_that_does_not_confirm_is_closed(scheme: str) -> None:
             services = Services(clients)
             clients[1].default_echo_timeout = 0.02
             text = rf"^Failed to receive client response in time \(silent: {uri}\)$"
-            with pytest.raises(TimeoutError, match=text):
+            with pytest.raises(TimeoutError, match=text) as caught:
                 await services.init()
+            assert isinstance(caught.value.__cause__, ServicesError)
+            assert "within 0.02 s" in str(caught.value.__cause__.failed["silent"])
             assert [client.is_connected for client in clients] == [True, False]
             with pytest.raises(TimeoutError, match=text):
                 await services.init()
