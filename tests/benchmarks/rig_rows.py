@@ -10,13 +10,13 @@ from tests.benchmarks._table import Entry, at_least, at_most
 from tests.benchmarks._workers import PeerFailed, Worker
 
 #: The programs in `peers`. Each is ``PROGRAM rigs SCHEME COUNT`` and ``PROGRAM controller SCHEME PORT...``.
-PROGRAMS = {"trionet": "trionet_rig", "iblutil": "iblutil_rig"}
+PROGRAMS = {"trionet": "trionet_rig", "trionet_compat": "compat_rig", "iblutil": "iblutil_rig"}
 
 _MANY = 32
 _LATENCY = 0.02
 
 
-def _start_rigs(stack: ExitStack, peer: str, scheme: str, count: int) -> tuple[Worker, list[int]]:
+def start_rigs(stack: ExitStack, peer: str, scheme: str, count: int) -> tuple[Worker, list[int]]:
     """A process with so many rigs; their ports."""
     rigs = stack.enter_context(Worker(PROGRAMS[peer], "rigs", scheme, str(count)))
     return rigs, rigs.hello()["ports"]
@@ -35,7 +35,7 @@ def sends(run: Run, scheme: str, controller: str, rig: str) -> Open:
     """
 
     def start(stack: ExitStack) -> Measure:
-        receiving, ports = _start_rigs(stack, rig, scheme, 1)
+        receiving, ports = start_rigs(stack, rig, scheme, 1)
         sending = _start_controller(stack, controller, scheme, ports)
 
         def measure() -> dict[str, float]:
@@ -76,7 +76,7 @@ def starts(run: Run, peer: str, count: int, latency: float = 0.0) -> Open:
     """
 
     def start(stack: ExitStack) -> Measure:
-        _, ports = _start_rigs(stack, peer, "udp", count)
+        _, ports = start_rigs(stack, peer, "udp", count)
         if latency:
             wire = stack.enter_context(Worker("slow_wire", str(latency), *map(str, ports)))
             ports = wire.hello()["ports"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio.testing
 
-from tests.benchmarks import feed_rows, lab_rows, rig_rows
+from tests.benchmarks import compat_rig_rows, compat_rpc_rows, feed_rows, lab_rows, rig_rows
 from tests.benchmarks.__main__ import main
 from tests.benchmarks._rounds import Measure, Open, Quantity, Run, alternate, compare
 from tests.benchmarks._table import Entry, Goal, Omitted, Row, at_least, at_most, format_table
@@ -146,6 +146,12 @@ def test_feeds_in_earnest(measurement: Open) -> None:
         assert all(value > 0 for value in measure().values())
 
 
+@pytest.mark.parametrize("kind", ["blocking", "client"])
+def test_compat_clients_in_earnest(kind: str) -> None:
+    with ExitStack() as stack:
+        assert compat_rpc_rows.calls(_SMALL, "trionet", kind)(stack)()["calls"] > 0
+
+
 def test_a_feed_that_arrives_changed_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
     def ask(worker: Worker, **command: object) -> dict[str, object]:
         answer = original(worker, **command)
@@ -166,8 +172,11 @@ def test_a_feed_that_arrives_changed_is_no_result(monkeypatch: pytest.MonkeyPatc
         rig_rows.sends(_SMALL, "tcp", "trionet", "trionet"),
         rig_rows.starts(_SMALL, "trionet", count=3),
         rig_rows.starts(_SMALL, "trionet", count=3, latency=0.001),
+        rig_rows.sends(_SMALL, "udp", "trionet_compat", "trionet_compat"),
+        rig_rows.starts(_SMALL, "trionet_compat", count=3),
+        compat_rig_rows.pushes(_SMALL, "compat_auxiliaries", "trionet"),
     ],
-    ids=["udp", "tcp", "starts", "slow starts"],
+    ids=["udp", "tcp", "starts", "slow starts", "compat", "compat starts", "pushes"],
 )
 def test_rigs_in_earnest(measurement: Open) -> None:
     with ExitStack() as stack:

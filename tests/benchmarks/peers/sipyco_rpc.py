@@ -1,4 +1,4 @@
-"""sipyco's asyncio client and server. The last argument is a checkout of it."""
+"""sipyco's asyncio server and both its clients. The last argument is a checkout of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import asyncio
 import sys
 
 from tests.benchmarks.peers._asyncio_calls import answer_commands
-from tests.benchmarks.peers._program import Echo, exit_with_parent, raise_file_limit, run, say
+from tests.benchmarks.peers._program import (
+    Echo,
+    commands,
+    count_calls_blocking,
+    exit_with_parent,
+    raise_file_limit,
+    run,
+    say,
+)
 
 
 async def serve() -> None:
@@ -27,12 +35,24 @@ async def call(port: int) -> None:
     await client.close_rpc()
 
 
+def call_blocking(port: int) -> None:
+    from sipyco.pc_rpc import Client
+
+    client = Client("127.0.0.1", port, "echo")
+    say(ready=True)
+    for command in commands():
+        say(calls=count_calls_blocking(client.echo, command["seconds"]))
+    client.close_rpc()
+
+
 def program(role: str, *arguments: str) -> None:
     sys.path.insert(0, arguments[-1])
     if role == "server":
         exit_with_parent()
         raise_file_limit()
         asyncio.run(serve())
+    elif role == "blocking":
+        call_blocking(int(arguments[0]))
     else:
         asyncio.run(call(int(arguments[0])))
 

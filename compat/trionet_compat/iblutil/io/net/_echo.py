@@ -7,49 +7,21 @@ import concurrent.futures
 import contextlib
 import functools
 import logging
-import math
-import ssl
-import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, Self
 
 import trio
 
-from trionet import (
-    ConnectionLost,
-    EchoTimeout,
-    ExpMessage,
-    ExpStatus,
-    RigCommunicator,
-    RigEvent,
-    RigURI,
-    TrionetError,
-    open_rig_communicator,
-    open_rig_listener,
-)
-from trionet import validate_uri as look_up
-from trionet._tasks import open_background_tasks
+from trionet import EchoTimeout, ExpMessage, ExpStatus, RigEvent, RigURI
 from trionet_compat import guest
 from trionet_compat.iblutil.io.net import base
 from trionet_compat.iblutil.io.net._callbacks import Address
+from trionet_compat.iblutil.io.net._line import TLS, Line, find_place, open_line
 from trionet_compat.iblutil.io.net._stdout import open_stdout_logger
 
 _ROLES: Final = ("server", "client")
-
-#: An option `ssl` of the factories: as for asyncio, True is the system's authorities.
-TLS = ssl.SSLContext | bool | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """What is there while a communicator is open."""
-
-    rig: RigCommunicator
-    outgoing: trio.MemorySendChannel[tuple[bytes, Address | None]]
-    token: trio.lowlevel.TrioToken
-    thread: int
 
 
 class _BoundSocket:
@@ -105,9 +77,8 @@ class EchoProtocol(base.Communicator):
         self.on_error_received = _make_future()
         self.on_eof_received = _make_future()
         self._opened: guest.Opened[Self] | None = None
-        self._line: _Line | None = None
+        self._line: Line | None = None
         self._closed = False
-        self._unsent = 0
         self._awaited: Counter[Address] = Counter()
         self._latest: Address | None = None
 
@@ -178,29 +149,16 @@ class EchoProtocol(base.Communicator):
     @contextlib.asynccontextmanager
     async def _held_open(cls, make: Callable[[str], Self], uri: RigURI, ssl: TLS) -> AsyncIterator[Self]:
         """A communicator, for as long as the block is open. In Trio."""
-        # Upstream means TCP by all schemes but one, and TLS by none of them.
-        plain = replace(uri, scheme="udp" if uri.scheme == "udp" else "wss" if ssl else "tcp")
-        try:
-            place = await look_up(str(plain))
-        except OSError as error:
-            raise ValueError(f'Failed to resolve IP for hostname "{uri.host}"') from error
+        place = await find_place(uri, ssl)
         communicator = make(str(replace(place, scheme=uri.scheme)))
-        open_rig = open_rig_listener if communicator.role == "server" else open_rig_communicator
-        context = None if isinstance(ssl, bool) else ssl
-        async with (
-            open_rig(place, name=communicator.name, logger=communicator.logger, ssl_context=context) as rig,
-            open_background_tasks() as nursery,
-        ):
-            outgoing, waiting = trio.open_memory_channel[tuple[bytes, Address | None]](math.inf)
-            communicator._line = _Line(
-                rig, outgoing, trio.lowlevel.current_trio_token(), threading.get_ident()
-            )
-            rig.assign_callback(ExpMessage.any(), communicator._deliver)
-            rig.assign_callback(0, communicator._deliver)
-            nursery.start_soon(communicator._send_waiting, rig, waiting)
-            if communicator.role == "client" and place.is_stream:
-                nursery.start_soon(communicator._watch_connection, rig)
-            communicator.logger.info("Open: %s %s", communicator.role, communicator.server_uri)
+        name, logger = communicator.name, communicator.logger
+        async with open_line(communicator.role, place, ssl, name, logger) as line:
+            communicator._line = line
+            line.on_lost = communicator._note_loss
+            line.on_error = communicator._note_error
+            line.rig.assign_callback(ExpMessage.any(), communicator._deliver)
+            line.rig.assign_callback(0, communicator._deliver)
+            logger.info("Open: %s %s", communicator.role, communicator.server_uri)
             yield communicator
 
     def close(self) -> None:
@@ -216,25 +174,9 @@ class EchoProtocol(base.Communicator):
         self.on_eof_received.cancel()
         if not self.on_connection_lost.done():
             self.on_connection_lost.set_result("Close called on communicator")
-        if self._line is not None:
-            with contextlib.suppress(trio.RunFinishedError):
-                self._call(self._line, self._end)
+        if self._line is not None and self._opened is not None:
+            self._line.close(self._opened.abandon)
             self.logger.info("Closed")
-
-    def _end(self) -> None:
-        if self._unsent:  # the task that sends comes back here
-            assert self._line is not None
-            self._line.outgoing.close()
-        elif self._opened is not None:
-            self._opened.abandon()
-
-    @staticmethod
-    def _call(line: _Line, fn: Callable[..., object], *args: Any) -> None:
-        """Call a function in the thread of a line."""
-        if threading.get_ident() == line.thread:
-            fn(*args)
-        else:
-            line.token.run_sync_soon(fn, *args)
 
     # -- what is there ---------------------------------------------------------------------------------------
 
@@ -274,16 +216,13 @@ class EchoProtocol(base.Communicator):
         self._callbacks.call(event.event, event.data, event.address)
         return None
 
-    async def _watch_connection(self, rig: RigCommunicator) -> None:
-        with rig.open_events(0, errors=True) as events:
-            while True:
-                try:
-                    await events.receive()
-                except ConnectionLost:
-                    if not self.on_eof_received.done():
-                        self.on_eof_received.set_result(True)
-                except trio.ClosedResourceError:
-                    return
+    def _note_loss(self) -> None:
+        if not self.on_eof_received.done():
+            self.on_eof_received.set_result(True)
+
+    def _note_error(self, error: Exception) -> None:
+        if not self.on_error_received.done():
+            self.on_error_received.set_result(error)
 
     # -- sending ---------------------------------------------------------------------------------------------
 
@@ -376,7 +315,7 @@ class EchoProtocol(base.Communicator):
         assert self._opened is not None
         try:
             return await self._opened.run(async_fn, *args)
-        except trio.ClosedResourceError:
+        except (trio.ClosedResourceError, trio.RunFinishedError):
             if trio.lowlevel.in_trio_task():
                 raise
             raise asyncio.CancelledError from None
@@ -384,15 +323,15 @@ class EchoProtocol(base.Communicator):
             self._fail(error)
             raise TimeoutError(self._no_echo()) from error
 
-    def _get_line(self) -> _Line:
+    def _get_line(self) -> Line:
         if self._closed or self._line is None:
             raise TimeoutError(self._no_echo())
         return self._line
 
     def _fail(self, error: Exception) -> None:
         """An echo was missed, or the system knows that it will not come: close this."""
-        if not isinstance(error, EchoTimeout) and not self.on_error_received.done():
-            self.on_error_received.set_result(error)
+        if not isinstance(error, EchoTimeout):
+            self._note_error(error)
         self.logger.error("No echo: %s", error)
         self.close()
 
@@ -439,26 +378,7 @@ class EchoProtocol(base.Communicator):
                 raise TypeError("send missing 1 required argument: 'addr'")
         if self._closed or self._line is None:
             raise OSError("the communicator is closed")
-        self._call(self._line, self._enqueue, self._line, message, addr)
-
-    def _enqueue(self, line: _Line, message: bytes, addr: Address | None) -> None:
-        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            line.outgoing.send_nowait((message, addr))
-            self._unsent += 1
-
-    async def _send_waiting(
-        self, rig: RigCommunicator, waiting: trio.MemoryReceiveChannel[tuple[bytes, Address | None]]
-    ) -> None:
-        async for message, addr in waiting:
-            try:
-                await rig.send(message, address=addr)
-            except (TrionetError, OSError, ValueError) as error:
-                self.logger.warning("Not sent: %s", error)
-                if isinstance(error, OSError) and not self.on_error_received.done():
-                    self.on_error_received.set_result(error)
-            finally:
-                self._unsent -= 1
-        self._end()
+        self._line.send(message, addr)
 
 
 def _make_future() -> asyncio.Future[Any] | concurrent.futures.Future[Any]:
