@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import outcome
 import trio
@@ -116,19 +116,29 @@ class Turns(trio.abc.Instrument):
 
 # What follows knows Trio from inside (0.30 to 0.35): the class GuestState, whose method is the turn.
 
+_PRIVATE: Final = {
+    "GuestState": ("runner", "unrolled_run_next_send"),
+    "Runner": ("guest_tick_scheduled", "io_manager", "runq", "waiting_for_idle"),
+    "Task": ("_cancel_status",),
+}
+
 
 def _wait_descriptor() -> int | None:
-    """The file that is ready when one of the sockets is that the current run of Trio waits for."""
-    if hasattr(trio.lowlevel, "current_kqueue"):
-        descriptor: int = trio.lowlevel.current_kqueue().fileno()
-        return descriptor
-    try:
-        from trio._core._run import GLOBAL_RUN_CONTEXT
+    """The file that is ready when one of the sockets is that the current run of Trio waits for.
 
-        poll: Any = GLOBAL_RUN_CONTEXT.runner.io_manager
-        descriptor = poll._epoll.fileno()
-    except (ImportError, AttributeError):
+    None if there is no such file, or if Trio is not as it was.
+    """
+    from trio._core import _run
+
+    try:
+        for name, attributes in _PRIVATE.items():
+            for attribute in attributes:
+                getattr(getattr(_run, name), attribute)
+        poll: Any = _run.GLOBAL_RUN_CONTEXT.runner.io_manager
+        waiting = poll._epoll if hasattr(poll, "_epoll") else poll._kqueue
+    except AttributeError:
         return None
+    descriptor: int = waiting.fileno()
     return descriptor
 
 
