@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -52,6 +53,16 @@ def test_sockets_are_waited_for_without_a_thread(monkeypatch: pytest.MonkeyPatch
             assert await opened.run(ping_pong) == b"hello"
             await opened.run(trio.sleep, 0.001)
         await opened.aclose()
+
+    run_program(main)
+
+
+def test_a_socket_that_is_ready_already() -> None:
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.send(b"hello")
+            await guest.run(trio.lowlevel.wait_readable, ours)
 
     run_program(main)
 
