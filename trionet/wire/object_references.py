@@ -1,0 +1,108 @@
+"""Which objects of a server have proxies elsewhere, and who holds these.
+
+An object has a number as long as there are references to it, and every reference has one, new each time a
+proxy is sent. A reference belongs to those who were sent it or have used it, its holders: a client may pass a
+proxy on to another process, which then uses it as its own. It ends when all of them have released it, or
+have gone; an object ends with its last reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One object, and the holders of its references by their numbers."""
+
+    value: Any
+    holders: dict[int, set[Hashable]] = field(default_factory=dict)
+
+
+class ObjectTable:
+    """The objects of one server that have proxies."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, _Entry] = {}
+        # By identity: the table keeps the objects, so an identity is not given to another one meanwhile.
+        self._ids: dict[int, int] = {}
+        self._held: dict[Hashable, set[tuple[int, int]]] = {}
+        self._next_object = 0
+        self._next_reference = 0
+
+    @property
+    def objects(self) -> int:
+        """How many objects there are."""
+        return len(self._entries)
+
+    def held_by(self, holder: Hashable) -> int:
+        """How many references somebody holds."""
+        return len(self._held.get(holder, ()))
+
+    def add(self, value: Any, holder: Hashable) -> tuple[int, int]:
+        """A new reference to an object. Returns the numbers of the object and of the reference."""
+        object_id = self._ids.get(id(value))
+        if object_id is None:
+            object_id = self._next_object
+            self._next_object += 1
+            self._ids[id(value)] = object_id
+            self._entries[object_id] = _Entry(value)
+        reference_id = self._next_reference
+        self._next_reference += 1
+        self._entries[object_id].holders[reference_id] = {holder}
+        self._held.setdefault(holder, set()).add((object_id, reference_id))
+        return object_id, reference_id
+
+    def use(self, object_id: int, reference_id: int, holder: Hashable) -> Any:
+        """The object of a reference, which its user holds from now on.
+
+        Raises:
+            KeyError: if there is no such reference, or not any more.
+        """
+        entry = self._find(object_id, reference_id)
+        holders = entry.holders[reference_id]
+        if holder not in holders:
+            holders.add(holder)
+            self._held.setdefault(holder, set()).add((object_id, reference_id))
+        return entry.value
+
+    def release(self, object_id: int, reference_id: int, holder: Hashable) -> None:
+        """A holder needs a reference no more.
+
+        Raises:
+            KeyError: if it does not hold it.
+        """
+        held = self._held.get(holder, set())
+        if (object_id, reference_id) not in held:
+            raise _not_held(object_id, reference_id)
+        held.remove((object_id, reference_id))
+        if not held:
+            del self._held[holder]
+        self._drop(object_id, reference_id, holder)
+
+    def release_all(self, holder: Hashable) -> None:
+        """A holder has gone."""
+        for object_id, reference_id in self._held.pop(holder, ()):
+            self._drop(object_id, reference_id, holder)
+
+    def _find(self, object_id: int, reference_id: int) -> _Entry:
+        entry = self._entries.get(object_id)
+        if entry is None or reference_id not in entry.holders:
+            raise _not_held(object_id, reference_id)
+        return entry
+
+    def _drop(self, object_id: int, reference_id: int, holder: Hashable) -> None:
+        entry = self._entries[object_id]
+        holders = entry.holders[reference_id]
+        holders.discard(holder)
+        if not holders:
+            del entry.holders[reference_id]
+        if not entry.holders:
+            del self._entries[object_id]
+            del self._ids[id(entry.value)]
+
+
+def _not_held(object_id: int, reference_id: int) -> KeyError:
+    return KeyError(f"no reference {reference_id} to an object {object_id}: it was released, or never given")
