@@ -26,7 +26,7 @@ _MAX_DEPTH: Final = 16
 _MOST_ITEMS_OF_NOTHING: Final = 1 << 16
 
 _UNIT: Final = r"(?:\[(?:\d{1,9})?(?:Y|M|W|D|h|m|s|ms|us|μs|ns|ps|fs|as|generic)\])?"
-# The names that numpy prints, and array-protocol strings. No objects, and nothing else np.dtype() understands.
+# The names that numpy prints, and array-protocol strings. No objects, and nothing else of np.dtype().
 _SCALAR: Final = re.compile(
     r"bool|u?int(?:8|16|32|64)|float(?:16|32|64|96|128)|complex(?:64|128|192|256)"
     rf"|(?:datetime64|timedelta64){_UNIT}"

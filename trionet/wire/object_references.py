@@ -8,7 +8,6 @@ have gone; an object ends with its last reference.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +17,7 @@ class _Entry:
     """One object, and the holders of its references by their numbers."""
 
     value: Any
-    holders: dict[int, set[Hashable]] = field(default_factory=dict)
+    holders: dict[int, set[object]] = field(default_factory=dict)
 
 
 class ObjectTable:
@@ -28,7 +27,7 @@ class ObjectTable:
         self._entries: dict[int, _Entry] = {}
         # By identity: the table keeps the objects, so an identity is not given to another one meanwhile.
         self._ids: dict[int, int] = {}
-        self._held: dict[Hashable, set[tuple[int, int]]] = {}
+        self._held: dict[object, set[tuple[int, int]]] = {}
         self._next_object = 0
         self._next_reference = 0
 
@@ -37,11 +36,11 @@ class ObjectTable:
         """How many objects there are."""
         return len(self._entries)
 
-    def held_by(self, holder: Hashable) -> int:
+    def held_by(self, holder: object) -> int:
         """How many references somebody holds."""
         return len(self._held.get(holder, ()))
 
-    def add(self, value: Any, holder: Hashable) -> tuple[int, int]:
+    def add(self, value: Any, holder: object) -> tuple[int, int]:
         """A new reference to an object. Returns the numbers of the object and of the reference."""
         object_id = self._ids.get(id(value))
         if object_id is None:
@@ -55,7 +54,7 @@ class ObjectTable:
         self._held.setdefault(holder, set()).add((object_id, reference_id))
         return object_id, reference_id
 
-    def use(self, object_id: int, reference_id: int, holder: Hashable) -> Any:
+    def use(self, object_id: int, reference_id: int, holder: object) -> Any:
         """The object of a reference, which its user holds from now on.
 
         Raises:
@@ -68,7 +67,7 @@ class ObjectTable:
             self._held.setdefault(holder, set()).add((object_id, reference_id))
         return entry.value
 
-    def release(self, object_id: int, reference_id: int, holder: Hashable) -> None:
+    def release(self, object_id: int, reference_id: int, holder: object) -> None:
         """A holder needs a reference no more.
 
         Raises:
@@ -82,7 +81,7 @@ class ObjectTable:
             del self._held[holder]
         self._drop(object_id, reference_id, holder)
 
-    def release_all(self, holder: Hashable) -> None:
+    def release_all(self, holder: object) -> None:
         """A holder has gone."""
         for object_id, reference_id in self._held.pop(holder, ()):
             self._drop(object_id, reference_id, holder)
@@ -93,7 +92,7 @@ class ObjectTable:
             raise _not_held(object_id, reference_id)
         return entry
 
-    def _drop(self, object_id: int, reference_id: int, holder: Hashable) -> None:
+    def _drop(self, object_id: int, reference_id: int, holder: object) -> None:
         entry = self._entries[object_id]
         holders = entry.holders[reference_id]
         holders.discard(holder)

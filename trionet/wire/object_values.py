@@ -86,9 +86,9 @@ class Serializer(ABC):
     #: As requests name it.
     name: str
 
-    def __init__(self, refer: Refer = refuse_to_refer, resolve: Resolve = lambda reference: reference) -> None:
+    def __init__(self, refer: Refer = refuse_to_refer, resolve: Resolve | None = None) -> None:
         self._refer = refer
-        self._resolve = resolve
+        self._resolve = resolve or _keep
 
     def dumps(self, value: Any) -> bytes:
         """Write a value.
@@ -248,7 +248,7 @@ class Serializer(ABC):
                 data = _expect_bytes(value.get("data"))
                 return read_array(data, value.get("dtype"), value.get("shape"))
             case "proxy":
-                return self._resolve(_read_reference(value))
+                return self._resolve(_checked_reference(value))
             case "bytes":
                 return _expect_bytes(value.get("data"))
             case "datetime":
@@ -314,6 +314,10 @@ _to_msgpack = msgspec.msgpack.Encoder().encode
 _from_msgpack = msgspec.msgpack.Decoder(ext_hook=_refuse_extension).decode
 
 
+def _keep(reference: ProxyReference) -> ProxyReference:
+    return reference
+
+
 def _time_text(value: datetime.datetime) -> str:
     if value.tzinfo is not None:
         raise ValueError(f"{value} has a time zone, which is nothing that can be sent: convert it first")
@@ -335,14 +339,27 @@ def _expect_text(data: object) -> str:
     return data
 
 
-def _read_reference(value: dict[Any, Any]) -> ProxyReference:
-    numbers = [value.get("obj_id"), value.get("ref_id")]
-    names = value.get("attributes", [])
-    texts = [value.get("rpc_addr"), value.get("type_str", "")]
+def read_reference(plain: Any) -> ProxyReference | None:
+    """What a value is that was parsed, if it is a proxy; None if it is anything else.
+
+    Raises:
+        ValueError: if it says that it is one, and is not.
+    """
+    if type(plain) is not dict or plain.get(TYPE_KEY) != "proxy":
+        return None
+    return _checked_reference(plain)
+
+
+def _checked_reference(value: dict[Any, Any]) -> ProxyReference:
+    address, object_id, reference_id = value.get("rpc_addr"), value.get("obj_id"), value.get("ref_id")
+    type_text, names = value.get("type_str", ""), value.get("attributes", [])
     if (
-        not all(type(number) is int for number in numbers)
+        not isinstance(address, str)
+        or not isinstance(type_text, str)
         or not isinstance(names, list)
-        or not all(isinstance(text, str) for text in (*texts, *names))
+        or not all(isinstance(name, str) for name in names)
+        or type(object_id) is not int
+        or type(reference_id) is not int
     ):
         raise ValueError("a proxy that lacks its address, its numbers or its attributes")
-    return ProxyReference(texts[0], numbers[0], numbers[1], texts[1], tuple(names))  # type: ignore[arg-type]
+    return ProxyReference(address, object_id, reference_id, type_text, tuple(names))

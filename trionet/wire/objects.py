@@ -24,7 +24,7 @@ from trionet.wire.object_values import SERIALIZERS, Serializer
 from trionet.wire.packed_exceptions import PackedException
 from trionet.wire.zmtp_frames import Frame
 
-#: What a client wants of a result: a copy if its type has one, a proxy in any case, a copy if at all possible.
+#: What a client wants of a result: a copy if its type has one; a proxy; a copy if at all possible.
 ReturnType = Literal["auto", "proxy", "value"]
 
 #: The number of requests that are not answered.
@@ -120,7 +120,8 @@ def decode_request(frames: Sequence[Frame]) -> ObjectRequest:
     number = _NUMBER.fullmatch(frames[0]) if len(frames[0]) < _LONGEST_NAME else None
     if number is None:
         raise RemoteProtocolError(f"a request without a number: {bytes(frames[0][:40])!r}")
-    return ObjectRequest(int(number[1]), *map(_name, frames[1:4]), frames[4])
+    action, return_type, serializer = map(_name, frames[1:4])
+    return ObjectRequest(int(number[1]), action, return_type, serializer, frames[4])
 
 
 def _name(frame: Frame) -> str:
@@ -134,9 +135,15 @@ def decode_options(serializer: Serializer, request: ObjectRequest) -> dict[str, 
         ValueError: if they cannot be read. TypeError: if they are no map.
         Exception: what reviving a proxy raises.
     """
+    options: dict[str, Any] = serializer.revive(parse_options(serializer, request))
+    return options
+
+
+def parse_options(serializer: Serializer, request: ObjectRequest) -> dict[str, Any]:
+    """The same, not revived yet."""
     if not request.options:
         return {}
-    options = serializer.loads(request.options)
+    options = serializer.parse(request.options)
     if options is None:
         return {}
     if not isinstance(options, dict):

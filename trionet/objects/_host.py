@@ -1,0 +1,299 @@
+"""The objects of one server: those that were published, and those that clients have proxies to.
+
+What is done with a request, from its options to the frame of its reply, without any waiting. A request is
+prepared where it arrives, so that its references are looked up in the order of the requests; then it is
+executed, maybe in another thread, where its result is written, too: nobody else changes it meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import Any, Final, Protocol
+
+from trionet.objects._access import Access
+from trionet.wire.errors import CallInfo, ConnectionLost
+from trionet.wire.object_references import ObjectTable
+from trionet.wire.object_values import (
+    SERIALIZERS,
+    ProxyReference,
+    Refer,
+    Serializer,
+    is_sent_by_value,
+    read_reference,
+)
+from trionet.wire.objects import (
+    ObjectRequest,
+    decode_options,
+    encode_failure,
+    encode_result,
+    pack_failure,
+    parse_options,
+)
+
+# Modules whose frames say nothing to a client at the beginning of a traceback.
+_OWN_MODULES: Final = ("trionet.", "trio.", "outcome.", "importlib.")
+
+
+class PassedOn(Protocol):
+    """What stands for an object of another server."""
+
+    def _refer(self, receiver: str) -> ProxyReference:
+        """The reference to send to a receiver, an address."""
+
+
+def is_foreign(value: object) -> bool:
+    """Whether a value is `PassedOn`. Its type is asked, because a proxy has every attribute."""
+    return hasattr(type(value), "_refer")
+
+
+class Holder(Protocol):
+    """Who gets references: a client of the server, or a server that this process is a client of."""
+
+    @property
+    def name(self) -> str:
+        """How to call it in messages."""
+
+    @property
+    def server_address(self) -> str:
+        """Our address, as it can reach us."""
+
+    @property
+    def receiver(self) -> str:
+        """Its own address, if it is a server."""
+
+    def resolve_foreign(self, reference: ProxyReference) -> Any:
+        """What stands for an object of another server."""
+
+
+class _Located:
+    """An object that a call is for, and the attribute of it."""
+
+    __slots__ = ("names", "value")
+
+    def __init__(self, value: Any, names: tuple[str, ...]) -> None:
+        self.value = value
+        self.names = names
+
+
+class ObjectHost:
+    """The objects of one server.
+
+    Attributes:
+        namespace: What is published, by names.
+        access: What clients may do.
+        addresses: Our own, as clients know them.
+        close: Called when a client ends the server.
+    """
+
+    def __init__(self, namespace: MutableMapping[str, Any], access: Access, max_proxies: int) -> None:
+        self.namespace = namespace
+        self.access = access
+        self.addresses: set[str] = set()
+        self.close: Callable[[Holder], None] = lambda caller: None
+        self._max_proxies = max_proxies
+        self._table = ObjectTable()
+        self._holders: set[Holder] = set()
+        self._lock = threading.Lock()  # results may be written in other threads
+
+    @property
+    def objects(self) -> int:
+        """How many objects clients have proxies to."""
+        return self._table.objects
+
+    def admit(self, holder: Holder) -> None:
+        """From now on a holder may get references."""
+        self._holders.add(holder)
+
+    def release_all(self, holder: Holder) -> None:
+        """A holder has gone. It gets no references any more."""
+        with self._lock:
+            self._holders.discard(holder)
+            self._table.release_all(holder)
+
+    def serializer(self, name: str, holder: Holder) -> Serializer:
+        """One for what a holder sends."""
+
+        def resolve(reference: ProxyReference) -> Any:
+            return self.resolve(reference, holder)
+
+        return SERIALIZERS[name](resolve=resolve)
+
+    def resolve(self, reference: ProxyReference, holder: Holder) -> Any:
+        """What a reference stands for that has come from a holder.
+
+        Raises:
+            KeyError: if it is none of ours any more.
+            AttributeError: if it has no such attribute. PermissionError: if that is nothing for clients.
+        """
+        if reference.address not in self.addresses:
+            return holder.resolve_foreign(reference)
+        return self.access.look_up(self._use(reference, holder), reference.attributes)
+
+    def _use(self, reference: ProxyReference, holder: Holder) -> Any:
+        with self._lock:
+            self._check_present(holder)
+            return self._table.use(reference.object_id, reference.reference_id, holder)
+
+    @contextlib.contextmanager
+    def referring(self, holder: Holder) -> Iterator[Refer]:
+        """Makes references for one message; if it cannot be written, they are released again."""
+        made: list[ProxyReference] = []
+
+        def refer(value: Any) -> ProxyReference:
+            reference = self.refer(value, holder)
+            if reference.address in self.addresses:
+                made.append(reference)
+            return reference
+
+        try:
+            yield refer
+        except BaseException:
+            for reference in made:
+                with self._lock, contextlib.suppress(KeyError):  # the holder has gone meanwhile
+                    self._table.release(reference.object_id, reference.reference_id, holder)
+            raise
+
+    def refer(self, value: Any, holder: Holder) -> ProxyReference:
+        """A new reference to an object, for a holder."""
+        if is_foreign(value):
+            passed_on: PassedOn = value
+            return passed_on._refer(holder.receiver)
+        with self._lock:
+            self._check_present(holder)
+            if self._table.held_by(holder) >= self._max_proxies:
+                raise RuntimeError(
+                    f"{holder.name} has {self._max_proxies} proxies, and gets no more: it should drop those"
+                    " that it does not need, or the server have a larger max_proxies"
+                )
+            object_id, reference_id = self._table.add(value, holder)
+        return ProxyReference(holder.server_address, object_id, reference_id, str(type(value)))
+
+    def _check_present(self, holder: Holder) -> None:
+        if holder not in self._holders:
+            raise ConnectionLost("it has gone", CallInfo(holder.name))
+
+    def prepare(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
+        """Read what a request asks for.
+
+        Returns:
+            A function that does it, and returns the result.
+
+        Raises:
+            Exception: whatever is wrong with it.
+        """
+        if request.serializer not in SERIALIZERS:
+            known = ", ".join(SERIALIZERS)
+            raise ValueError(f"unknown serializer {request.serializer!r}, there are: {known}")
+        action = _ACTIONS.get(request.action)
+        if action is None:
+            raise ValueError(f"unknown action {request.action!r}")
+        return action(self, request, holder)
+
+    def finish(self, request: ObjectRequest, holder: Holder, value: Any) -> bytes | None:
+        """The frame that answers a request with its result; None if it wants no answer.
+
+        Raises:
+            Exception: if the result cannot be written.
+        """
+        if not request.wants_reply:
+            return None
+        with self.referring(holder) as refer:
+            serializer = SERIALIZERS[request.serializer](refer)
+            as_proxy = request.return_type == "proxy"
+            if as_proxy or (request.return_type == "auto" and not is_sent_by_value(value)):
+                value = refer(value)
+            return encode_result(serializer, request.number, value)
+
+    def fail(self, request: ObjectRequest, holder: Holder, error: BaseException) -> bytes:
+        """The frame that answers a request with an exception."""
+        failure = pack_failure(error, holder.name, request.number, hide=_OWN_MODULES)
+        return encode_failure(SERIALIZERS[request.reply_serializer](), request.number, failure)
+
+    def _options(self, request: ObjectRequest, holder: Holder) -> dict[str, Any]:
+        return decode_options(self.serializer(request.serializer, holder), request)
+
+    def _ping(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
+        return lambda: "pong"
+
+    def _clock(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
+        return time.perf_counter
+
+    def _get_item(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
+        name = _need(self._options(request, holder), "name", str)
+        return lambda: self.namespace[name]
+
+    def _set_item(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
+        options = self._options(request, holder)
+        name, value = _need(options, "name", str), _need(options, "obj", object)
+        self.access.check_set_item(name)
+        return lambda: self.namespace.__setitem__(name, value)
+
+    def _get_obj(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
+        target = self._target(request, holder)[0]
+        return lambda: self.access.look_up(target.value, target.names)
+
+    def _call_obj(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
+        target, options = self._target(request, holder)
+        if is_foreign(target.value):
+            self.access.check_relay(target.value)
+        serializer = self.serializer(request.serializer, holder)
+        args = serializer.revive(_need(options, "args", list, []))
+        kwargs = serializer.revive(_need(options, "kwargs", dict, {}))
+        return lambda: self.access.call(target.value, target.names, args, kwargs)
+
+    def _target(self, request: ObjectRequest, holder: Holder) -> tuple[_Located, dict[str, Any]]:
+        """What a request is for, its attributes not looked up yet; and the other options, not revived."""
+        serializer = self.serializer(request.serializer, holder)
+        options = parse_options(serializer, request)
+        plain = _need(options, "obj", object)
+        reference = read_reference(plain)
+        if reference is None or reference.address not in self.addresses:
+            return _Located(serializer.revive(plain), ()), options
+        return _Located(self._use(reference, holder), reference.attributes), options
+
+    def _import(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
+        name = _need(self._options(request, holder), "module", str)
+        return lambda: self.access.import_module(name)
+
+    def _delete(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
+        options = self._options(request, holder)
+        numbers = _need(options, "obj_id", int), _need(options, "ref_id", int)
+        with self._lock:
+            self._table.release(*numbers, holder)
+        return lambda: None
+
+    def _close(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
+        self.access.check_close()
+        self.close(holder)
+        return lambda: True
+
+
+# By their names on the wire. `clock` is trionet's own.
+_ACTIONS: Final[dict[str, Callable[[ObjectHost, ObjectRequest, Holder], Callable[[], Any]]]] = {
+    "ping": ObjectHost._ping,
+    "clock": ObjectHost._clock,
+    "get_item": ObjectHost._get_item,
+    "set_item": ObjectHost._set_item,
+    "get_obj": ObjectHost._get_obj,
+    "call_obj": ObjectHost._call_obj,
+    "import": ObjectHost._import,
+    "delete": ObjectHost._delete,
+    "close": ObjectHost._close,
+}
+#: Those that have nothing to do with the objects themselves: they wait for nobody.
+IMMEDIATE: Final = frozenset({"ping", "clock", "delete", "close"})
+
+
+def _need(options: dict[str, Any], key: str, kind: type, default: Any = None) -> Any:
+    """An option of a request."""
+    if key not in options and default is None:
+        raise TypeError(f"the option {key!r} is missing")
+    value = options.get(key)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, kind):
+        raise TypeError(f"the option {key!r} must be a {kind.__name__}, not {type(value).__name__}")
+    return value
