@@ -33,6 +33,7 @@ from trionet.logs.forwarder import LogForwarder, LogForwarderStatistics, open_lo
 from trionet.logs.sink import LogSink, LogSinkStatistics, serve_log_sink
 from trionet.objects._connection import PendingCall
 from trionet.objects.client import ClockOffset, ObjectClient, open_object_client, wrap_object_stream
+from trionet.objects.process import ObjectProcess, open_object_process
 from trionet.objects.proxy import ObjectCall, ObjectProxy
 from trionet.objects.server import (
     ObjectServer,
@@ -40,6 +41,7 @@ from trionet.objects.server import (
     handle_object_stream,
     serve_objects,
 )
+from trionet.objects.timer import ObjectTimer
 from trionet.pipes.child import BlockingParentPipe, ParentPipe, open_parent_pipe
 from trionet.pipes.parent import ChildDied, PipedProcess, open_piped_process
 from trionet.pyon import PyonDecodeError
@@ -135,9 +137,11 @@ __all__ = [
     "NotifierNode",
     "ObjectCall",
     "ObjectClient",
+    "ObjectProcess",
     "ObjectProxy",
     "ObjectServer",
     "ObjectServerStatistics",
+    "ObjectTimer",
     "ParentPipe",
     "PendingCall",
     "PipedProcess",
@@ -177,6 +181,7 @@ __all__ = [
     "open_fire_and_forget",
     "open_log_forwarder",
     "open_object_client",
+    "open_object_process",
     "open_parent_pipe",
     "open_piped_process",
     "open_remote_exec",

@@ -6,8 +6,9 @@ the reader reschedules: no event or channel is made for each call.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
 import trio
@@ -136,6 +137,8 @@ class ObjectConnection:
         self._pending: dict[int, PendingCall] = {}
         self._slot_queue = trio.lowlevel.ParkingLot()
         self._next_number = 0
+        #: Asked why the connection is lost, if there may be a better reason than the one it gives.
+        self.explain: Callable[[], Awaitable[BaseException | None]] | None = None
         if host is not None:
             host.admit(self)
 
@@ -195,7 +198,8 @@ class ObjectConnection:
                     return
                 self._take(message)
         except TrionetError as error:
-            self.lose(error.message, error)
+            cause = error if self.explain is None else await self.explain() or error
+            self.lose(error.message if cause is error else str(cause), cause)
         finally:
             self.lose("connection closed", None)
 
@@ -254,10 +258,8 @@ class ObjectConnection:
         return self.resolve_foreign(reference)
 
     def _post(self, frames: list[bytes], at_once: bool) -> None:
-        try:
+        with contextlib.suppress(TrionetError):  # the reader gets it, too, and says what it means
             self._zmtp.post(frames, at_once=at_once)
-        except TrionetError as error:
-            self.lose(error.message, error)
 
     def _take(self, reply: ObjectReply) -> None:
         call = self._pending.pop(reply.number, None)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import trio
+from outcome import Outcome, capture
 
 from trionet._server import Connection
 from trionet._tasks import open_background_tasks
@@ -64,6 +65,25 @@ class Service:
         """Say where the objects are served; the first address is what other servers are told."""
         self.host.addresses.update(addresses)
         self.links.own_address = addresses[0]
+
+    async def call(self, function: Callable[[], Any]) -> Any:
+        """Call a function where requests are executed. Returns what it returned, which may be awaitable."""
+        if self.sync_methods == "inline":
+            return function()
+        if self.sync_methods == "thread":
+            return (await trio.to_thread.run_sync(lambda: (function(),)))[0]
+        assert callable(self.sync_methods)
+        outcomes: list[Outcome[Any]] = []
+        done = trio.Event()
+
+        def work() -> None:
+            outcomes.append(capture(function))
+            with contextlib.suppress(trio.RunFinishedError):
+                self.token.run_sync_soon(done.set)
+
+        self.sync_methods(work)
+        await done.wait()
+        return outcomes[0].unwrap()
 
 
 class Session:

@@ -284,3 +284,8 @@ async def _open_links(options: LinkOptions, server: ObjectServer | None) -> Asyn
             yield Links(nursery, options, None)
         else:
             yield Links(nursery, options, service_of(server).host, server.address)
+
+
+def connection_of(client: ObjectClient) -> ObjectConnection:
+    """The connection behind a client."""
+    return client._connection

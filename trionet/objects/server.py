@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypedDict, Unpack
 
@@ -25,6 +25,7 @@ from trionet.objects._connection import MAX_BACKLOG, MAX_PENDING_CALLS
 from trionet.objects._host import Holder, ObjectHost
 from trionet.objects._links import LinkOptions, Links
 from trionet.objects._session import Service, Session, SyncMethods
+from trionet.objects.timer import ObjectTimer
 from trionet.wire.lines import MAX_MESSAGE_SIZE
 from trionet.wire.zmtp import SocketType
 
@@ -90,6 +91,21 @@ class ObjectServer(ServerHandle):
     def address(self) -> str:
         """The first of its addresses."""
         return self.endpoints[0]
+
+    def start_timer(
+        self, callback: Callable[[], Any], interval: float, *, limit: int | None = None
+    ) -> ObjectTimer:
+        """Call a function every so many seconds, for the first time after these, until the server ends.
+
+        Args:
+            callback: It is called where the methods of objects are, see ``sync_methods``; it may be
+                asynchronous. If it fails, that is logged, and the timer stops.
+            interval: Seconds from the beginning of one call to that of the next.
+            limit: Calls until it stops; None for no limit.
+        """
+        timer = ObjectTimer(callback, interval, limit)
+        self._service.nursery.start_soon(timer._run, self._service.call)
+        return timer
 
     def statistics(self) -> ObjectServerStatistics:
         """Numbers of this moment."""
