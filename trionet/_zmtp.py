@@ -12,19 +12,13 @@ import trio
 from trionet._server import Connection
 from trionet._tasks import open_background_tasks
 from trionet._transport import Transport
-from trionet._zmtp_stream import CLOSED_HERE, ZmtpStream, lost, receive_some
-from trionet.wire.errors import CallInfo, ConnectionLost, RemoteProtocolError
+from trionet._zmtp_stream import ZmtpStream
+from trionet.wire.errors import ConnectionLost, RemoteProtocolError
 from trionet.wire.lines import MAX_MESSAGE_SIZE
-from trionet.wire.zmtp import MAX_FRAMES, PeerGreeted, PeerReady, SocketType, ZmtpConnection
+from trionet.wire.zmtp import MAX_FRAMES, SocketType, ZmtpConnection
 
 #: Seconds that a peer may take by default until it has said who it is. Only programs speak ZMTP.
 HANDSHAKE_TIMEOUT: Final = 10.0
-# Seconds for telling a peer why it is refused.
-_FAREWELL: Final = 1.0
-_LEFT_EARLY: Final = (
-    "closed by the peer in the ZMTP handshake: it may expect another socket type or mechanism, or speak "
-    "another protocol"
-)
 
 
 @contextlib.asynccontextmanager
@@ -70,44 +64,20 @@ async def open_zmtp(
         wire = ZmtpConnection(
             socket_type, identity=identity, max_message_size=max_message_size, max_frames=max_frames
         )
-        peer_ready = await _shake_hands(transport, wire, handshake_timeout)
         async with open_background_tasks() as nursery:
-            zmtp = ZmtpStream(transport, wire, peer_ready, nursery)
+            zmtp = ZmtpStream(transport, wire, nursery)
+            with trio.move_on_after(handshake_timeout) as handshake:
+                await zmtp.shake_hands()
+            if handshake.cancelled_caught:
+                raise TimeoutError(f"no ZMTP handshake with {zmtp.peer} within {handshake_timeout} s")
             if heartbeat_interval is not None:
                 nursery.start_soon(zmtp.send_heartbeats, heartbeat_interval, patience)
             try:
                 yield zmtp
             finally:
-                zmtp.lose(ConnectionLost(CLOSED_HERE, CallInfo(zmtp.peer)))
+                zmtp.close()
     finally:
         await transport.aclose()
-
-
-async def _shake_hands(transport: Transport, wire: ZmtpConnection, seconds: float) -> PeerReady:
-    peer = CallInfo(transport.peer)
-    try:
-        with trio.move_on_after(seconds):
-            return await _wait_ready(transport, wire)
-    except RemoteProtocolError as error:
-        if wire.refusal:
-            with contextlib.suppress(trio.BrokenResourceError), trio.move_on_after(_FAREWELL):
-                await transport.send(wire.refusal)
-        raise RemoteProtocolError(error.message, peer) from None
-    except trio.BrokenResourceError as error:
-        raise lost(error, transport.peer) from error
-    raise TimeoutError(f"no ZMTP handshake with {transport.peer} within {seconds} s")
-
-
-async def _wait_ready(transport: Transport, wire: ZmtpConnection) -> PeerReady:
-    await transport.send(wire.greet())
-    while True:
-        event = wire.next_event()
-        if isinstance(event, PeerReady):
-            return event
-        if isinstance(event, PeerGreeted):
-            await transport.send(wire.ready())
-        elif not await receive_some(transport, wire):
-            raise ConnectionLost(_LEFT_EARLY, CallInfo(transport.peer))
 
 
 class ZmtpOptions(TypedDict, total=False):

@@ -19,7 +19,7 @@ import trio
 
 from trionet._transport import Transport
 from trionet.wire.errors import CallInfo, ConnectionLost, RemoteProtocolError, TrionetError
-from trionet.wire.zmtp import Message, PeerReady, Ping, ZmtpConnection
+from trionet.wire.zmtp import Message, PeerGreeted, PeerReady, Ping, SocketType, ZmtpConnection
 from trionet.wire.zmtp_frames import Frame
 
 if TYPE_CHECKING:
@@ -31,6 +31,16 @@ _BATCH: Final = 1 << 16
 _PIECE: Final = 1 << 18
 # After so many messages that needed no waiting, other tasks have their turn.
 _MESSAGES_AT_A_STRETCH: Final = 64
+# Seconds for telling a peer why it is refused.
+_FAREWELL: Final = 1.0
+
+_CLOSED_HERE: Final = "this side has closed the connection"
+_LEFT_EARLY: Final = (
+    "closed by the peer in the ZMTP handshake: it may expect another socket type or mechanism, or speak "
+    "another protocol"
+)
+# Stands for a peer that has not said who it is; streams in that state are not given away.
+_NOBODY: Final = PeerReady(SocketType.PAIR, b"", {})
 
 
 class _Outgoing:
@@ -58,11 +68,9 @@ class ZmtpStream:
         unsent: Bytes posted that the system has not taken yet.
     """
 
-    def __init__(
-        self, transport: Transport, wire: ZmtpConnection, peer_ready: PeerReady, nursery: trio.Nursery
-    ) -> None:
+    def __init__(self, transport: Transport, wire: ZmtpConnection, nursery: trio.Nursery) -> None:
         self.peer = transport.peer
-        self.peer_ready = peer_ready
+        self.peer_ready = _NOBODY
         self.error: TrionetError | None = None
         self.unsent = 0
         self._transport = transport
@@ -131,16 +139,31 @@ class ZmtpStream:
         """Give the state machine more data, or lose the connection."""
         try:
             with trio.move_on_after(self._patience) if self._patience else contextlib.nullcontext():
-                if await receive_some(self._transport, self._wire):
+                if await self._receive_some():
                     return
-                self._peer_has_left = self._wire.is_between_messages
-                reason = "closed by the peer" + ("" if self._peer_has_left else " in the middle of a message")
-                raise self.lose(ConnectionLost(reason, CallInfo(self.peer)))
+                raise self.lose(ConnectionLost(self._how_it_left(), CallInfo(self.peer)))
             raise self.lose(ConnectionLost(f"nothing heard for {self._patience} s", CallInfo(self.peer)))
         except trio.BrokenResourceError as error:
-            raise self.lose(lost(error, self.peer)) from error
+            raise self.lose(self._broken(error)) from error
         except trio.ClosedResourceError:
-            raise self.lose(ConnectionLost(CLOSED_HERE, CallInfo(self.peer))) from None
+            raise self.lose(ConnectionLost(_CLOSED_HERE, CallInfo(self.peer))) from None
+
+    async def _receive_some(self) -> bool:
+        """Give the state machine some data that comes. False at the end of the stream."""
+        vacant = self._wire.vacant()
+        if vacant is not None:
+            size = await self._transport.receive_into(vacant)
+            self._wire.fill(size)
+            return size > 0
+        data = await self._transport.receive()
+        self._wire.receive_data(data)
+        return bool(data)
+
+    def _how_it_left(self) -> str:
+        if self.peer_ready is _NOBODY:
+            return _LEFT_EARLY
+        self._peer_has_left = self._wire.is_between_messages
+        return "closed by the peer" + ("" if self._peer_has_left else " in the middle of a message")
 
     def _answer(self, ping: Ping) -> None:
         """Post a PONG. If one waits still, the new one takes its place: a peer cannot make them pile up."""
@@ -213,7 +236,7 @@ class ZmtpStream:
             try:
                 sent = self._transport.send_buffers_nowait(buffers)
             except trio.BrokenResourceError as error:
-                self.lose(lost(error, self.peer))
+                self.lose(self._broken(error))
                 return None
             buffers = _behind(buffers, sent)
             if not buffers:
@@ -247,9 +270,9 @@ class ZmtpStream:
                 self._is_writing = False
                 await self._idle_writer.park()
         except trio.BrokenResourceError as error:
-            self.lose(lost(error, self.peer))
+            self.lose(self._broken(error))
         except trio.ClosedResourceError:
-            self.lose(ConnectionLost(CLOSED_HERE, CallInfo(self.peer)))
+            self.lose(ConnectionLost(_CLOSED_HERE, CallInfo(self.peer)))
 
     async def _write_batch(self) -> None:
         batch: list[_Outgoing] = []
@@ -274,7 +297,35 @@ class ZmtpStream:
         self._sent.unpark_all()
         await trio.lowlevel.checkpoint()  # others have their turn, however much there is
 
-    # -- signs of life, and the end: for `open_zmtp` -----------------------------------------------------
+    # -- the beginning, signs of life, and the end: for `open_zmtp` ----------------------------------------
+
+    async def shake_hands(self) -> None:
+        """Find out who the peer is.
+
+        Raises:
+            ConnectionLost: if it leaves.
+            RemoteProtocolError: if it is refused, or refuses.
+        """
+        self._post([self._wire.greet()])
+        while self.peer_ready is _NOBODY:
+            try:
+                event = self._wire.next_event()
+            except RemoteProtocolError as error:
+                await self._tell_why()
+                raise self.lose(RemoteProtocolError(error.message, CallInfo(self.peer))) from None
+            if isinstance(event, PeerReady):
+                self.peer_ready = event
+            elif isinstance(event, PeerGreeted):
+                self._post([self._wire.ready()])
+            else:
+                await self._receive_more()
+
+    async def _tell_why(self) -> None:
+        """Tell the peer why it is refused, if it can be told."""
+        if self._wire.refusal:
+            self._post([self._wire.refusal])
+            with trio.move_on_after(_FAREWELL), contextlib.suppress(ConnectionLost):
+                await self.wait_sent()
 
     async def send_heartbeats(self, interval: float, patience: float) -> None:
         """Send PINGs; but none while the one before has not left. Lose the connection to a silent peer."""
@@ -284,6 +335,9 @@ class ZmtpStream:
             if ping is None or ping.is_sent:
                 ping = self._post([self._wire.ping()])
             await trio.sleep(interval)
+
+    def _broken(self, error: trio.BrokenResourceError) -> ConnectionLost:
+        return ConnectionLost(f"connection lost: {error}", CallInfo(self.peer))
 
     def lose(self, error: TrionetError) -> TrionetError:
         """The connection is of no more use. Returns why, which is not `error` if it was lost before."""
@@ -296,14 +350,9 @@ class ZmtpStream:
             self._nursery.start_soon(self._transport.aclose)
         return self.error
 
-
-#: The reason that remains when nothing was wrong.
-CLOSED_HERE: Final = "this side has closed the connection"
-
-
-def lost(error: trio.BrokenResourceError, peer: str) -> ConnectionLost:
-    """What users are told when a stream breaks."""
-    return ConnectionLost(f"connection lost: {error}", CallInfo(peer))
+    def close(self) -> None:
+        """Nothing more is sent or received."""
+        self.lose(ConnectionLost(_CLOSED_HERE, CallInfo(self.peer)))
 
 
 def _behind(buffers: list[Frame], size: int) -> list[Frame]:
@@ -326,15 +375,3 @@ def _join_small(buffers: Iterable[Frame]) -> list[Frame]:
         joined += (b"".join(small), buffer) if small else (buffer,)
         small.clear()
     return [*joined, b"".join(small)] if small else joined
-
-
-async def receive_some(transport: Transport, wire: ZmtpConnection) -> bool:
-    """Give the state machine some data that comes. False at the end of the stream."""
-    vacant = wire.vacant()
-    if vacant is not None:
-        size = await transport.receive_into(vacant)
-        wire.fill(size)
-        return size > 0
-    data = await transport.receive()
-    wire.receive_data(data)
-    return bool(data)
