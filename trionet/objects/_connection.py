@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
 import trio
-from outcome import Error, Outcome, Value
+from outcome import Error, Value
 
 from trionet._zmtp_stream import ZmtpStream
 from trionet.objects._host import ObjectHost, PassedOn, is_foreign
@@ -58,7 +58,7 @@ class PendingCall:
         self._connection = connection
         self._number = number
         self._started = trio.current_time()
-        self._outcome: Outcome[Any] | None = None
+        self._outcome: Value[Any] | Error | None = None
         self._waiting: list[trio.lowlevel.Task] = []
 
     @property
@@ -85,7 +85,7 @@ class PendingCall:
         assert self._outcome is not None
         if isinstance(self._outcome, Error):
             raise self._outcome.error.with_traceback(None)
-        return self._outcome.unwrap()
+        return self._outcome.value
 
     def __await__(self) -> Any:
         return self.wait().__await__()
@@ -93,7 +93,7 @@ class PendingCall:
     def __bool__(self) -> bool:
         raise TypeError(f"the result of {self.name} has to be awaited")
 
-    def _settle(self, outcome: Outcome[Any]) -> None:
+    def _settle(self, outcome: Value[Any] | Error) -> None:
         self._outcome = outcome
         for task in self._waiting:
             trio.lowlevel.reschedule(task)

@@ -57,17 +57,18 @@ class Links:
         nursery: For what runs in the background; connections end with it.
         options: Of the connections.
         host: Our own objects, if others may have proxies to them.
-        own_address: Where they are served.
+
+    Attributes:
+        own_address: Where our own objects are served.
     """
 
-    def __init__(
-        self, nursery: trio.Nursery, options: LinkOptions, host: ObjectHost | None, own_address: str = ""
-    ) -> None:
+    def __init__(self, nursery: trio.Nursery, options: LinkOptions, host: ObjectHost | None) -> None:
         self._nursery = nursery
         self._options = options
         self._host = host
-        self.own_address = own_address
+        self.own_address = ""
         self._connections: dict[str, ObjectConnection] = {}
+        self._is_closed = False
         self._opening: dict[str, trio.Lock] = {}
         # Of the servers from which proxies came, references that nothing uses any more.
         self._released: list[ProxyReference] = []
@@ -118,38 +119,42 @@ class Links:
         finally:
             reading.cancel()
             connection.lose("this side has closed the connection", None)
-            for alias in connection.aliases:
-                if self._connections.get(alias) is connection:
-                    del self._connections[alias]
 
     def live(self, address: str) -> ObjectConnection | None:
         """The connection to an address, if there is one."""
         connection = self._connections.get(address)
         return connection if connection is not None and connection.lost is None else None
 
-    async def connection(self, address: str) -> ObjectConnection:
-        """The connection to an address; a new one if there is none. Errors are those of `open`."""
+    async def connection(self, address: str, name: str) -> ObjectConnection:
+        """The connection to an address; a new one if there is none. Errors are those of `open`.
+
+        What was opened explicitly and is lost is not opened again: with the connection, the proxies that came
+        through it are of no more use.
+        """
         found = self.live(address)
         if found is not None:
             return found
+        if self._is_closed or address in self._connections:
+            raise self._lost(address, name)
         async with self._opening.setdefault(address, trio.Lock()):
-            found = self.live(address)
-            if found is None:
-                found = await self._nursery.start(self._keep, address)
-            assert found is not None
-            return found
+            return self.live(address) or await self._nursery.start(self._keep, address)
 
     async def _keep(self, address: str, task_status: trio.TaskStatus[ObjectConnection]) -> None:
         async with self.open(address) as connection:
             task_status.started(connection)
-            await connection.disconnected.wait()
+            try:
+                await connection.disconnected.wait()
+            finally:
+                for alias in connection.aliases:
+                    if self._connections.get(alias) is connection:
+                        del self._connections[alias]
 
     # -- what proxies need -----------------------------------------------------------------------------
 
     async def request(
         self, address: str, action: str, options: dict[str, Any], return_type: ReturnType, name: str
     ) -> Any:
-        connection = self.live(address) or await self.connection(address)
+        connection = self.live(address) or await self.connection(address, name)
         return await connection.request(action, options, return_type, name)
 
     def start(
@@ -163,11 +168,22 @@ class Links:
     def _need(self, address: str, name: str) -> ObjectConnection:
         found = self.live(address)
         if found is None:
-            raise ConnectionLost(
-                "there is no connection to this server: await something of it first",
-                CallInfo(address, None, name),
-            )
+            raise self._lost(address, name)
         return found
+
+    def _lost(self, address: str, name: str) -> ConnectionLost:
+        known = self._connections.get(address)
+        if known is not None and known.lost is not None:
+            reason, cause = known.lost, known.lost_cause
+        else:
+            reason, cause = "there is no connection to this server", None
+        error = ConnectionLost(reason, CallInfo(address, None, name))
+        error.__cause__ = cause
+        return error
+
+    def close(self) -> None:
+        """No more connections are opened."""
+        self._is_closed = True
 
     def proxy(self, reference: ProxyReference, owner: ObjectConnection | None) -> ObjectProxy:
         """What stands for an object; it is released when nothing uses it, if its owner has sent it."""

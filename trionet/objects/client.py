@@ -280,10 +280,12 @@ async def wrap_object_stream(
 @contextlib.asynccontextmanager
 async def _open_links(options: LinkOptions, server: ObjectServer | None) -> AsyncIterator[Links]:
     async with open_background_tasks() as nursery:
-        if server is None:
-            yield Links(nursery, options, None)
-        else:
-            yield Links(nursery, options, service_of(server).host, server.address)
+        links = Links(nursery, options, None if server is None else service_of(server).host)
+        links.own_address = "" if server is None else server.address
+        try:
+            yield links
+        finally:
+            links.close()
 
 
 def connection_of(client: ObjectClient) -> ObjectConnection:

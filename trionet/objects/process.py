@@ -131,10 +131,10 @@ async def open_object_process(
         TimeoutError: if it does not serve in time.
         NotImplementedError: on Windows.
 
-    When it dies, calls that wait for it raise `ConnectionLost`, with `ChildDied` as their cause, and so does
-    every later one; the block goes on.
+    When it dies, calls that wait for it raise `ConnectionLost`, with `ChildDied` as their cause, and so do
+    later ones; the block goes on.
 
-    When the block ends, it is told to finish what it is doing, and to end. After ``grace`` SIGTERM asks it to,
+    When the block ends, it is told to finish what it does, and to end. After ``grace`` SIGTERM asks it to,
     and after that time once more SIGKILL ends it. It ends in the same way when this process is killed: by
     itself, after ``grace`` at the latest, whatever it is doing.
     """
@@ -200,9 +200,9 @@ async def _run(
                         task_status.started(process)
                     else:
                         _log_record(message["record"], process.name)
-    except ChildDied:
-        if process is None or not process.address:
-            raise  # it could not start
+    except ChildDied as error:
+        if process is None or not process.address:  # it could not start
+            raise ChildDied(shown, error.pid, error.returncode) from None
     assert process is not None
     if not process.address:
         raise ChildDied(shown, process.pid, process.returncode or 0)

@@ -100,18 +100,18 @@ class ObjectCall:
         """
         sender, reference = self._use()
         return sender.start(
-            reference.address, self._action, self._options, self._return_type, _describe(reference)
+            reference.address, self._action, self._options, self._return_type, _name(reference)
         )
 
     def no_reply(self) -> None:
         """Send it now. Nobody gets a result; errors are in the log of the server. Raises as `start`."""
         sender, reference = self._use()
-        sender.notify(reference.address, self._action, self._options, _describe(reference))
+        sender.notify(reference.address, self._action, self._options, _name(reference))
 
     def __await__(self) -> Generator[Any, Any, Any]:
         sender, reference = self._use()
         request = sender.request(
-            reference.address, self._action, self._options, self._return_type, _describe(reference)
+            reference.address, self._action, self._options, self._return_type, _name(reference)
         )
         return (yield from request.__await__())
 
@@ -305,5 +305,8 @@ def reference_of(proxy: ObjectProxy) -> ProxyReference:
 
 
 def _describe(reference: ProxyReference) -> str:
-    names = "".join(f".{name}" for name in reference.attributes)
-    return f"{reference.address}[{reference.object_id}] {reference.type_text}{names}"
+    return f"{reference.address}[{reference.object_id}] {_name(reference)}"
+
+
+def _name(reference: ProxyReference) -> str:
+    return ".".join((reference.type_text, *reference.attributes))

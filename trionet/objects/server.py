@@ -215,7 +215,11 @@ async def serve_objects(
             max_message_size=max_message_size,
             handshake_timeout=handshake_timeout,
         )
-        await serve_connections(handler, handle, handshake_timeout, task_status)
+        try:
+            await serve_connections(handler, handle, handshake_timeout, task_status)
+        finally:
+            service.links.close()
+            nursery.cancel_scope.cancel()
 
 
 def _make_service(
