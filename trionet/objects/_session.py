@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -66,6 +67,13 @@ class Service:
         self.host.addresses.update(addresses)
         self.links.own_address = addresses[0]
 
+    async def end_sessions(self, scope: trio.CancelScope) -> None:
+        """Leave all clients, then end the server, whose scope this is."""
+        async with trio.open_nursery() as nursery:
+            for session in self.sessions:
+                nursery.start_soon(session.end)
+        scope.cancel()
+
     async def call(self, function: Callable[[], Any]) -> Any:
         """Call a function where requests are executed. Returns what it returned, which may be awaitable."""
         if self.sync_methods == "inline":
@@ -105,6 +113,7 @@ class Session:
         self._in_flight = 0
         self._idle = trio.Event()
         self._scope = trio.CancelScope()
+        self._ended = trio.Event()
         self._receiving = trio.CancelScope()
         self._nursery: trio.Nursery
 
@@ -136,6 +145,7 @@ class Session:
             self._service.sessions.discard(self)
             self._host.release_all(self)
             await self._say_goodbye()
+            self._ended.set()
 
     async def _receive(self) -> None:
         count = 0
@@ -310,9 +320,16 @@ class Session:
         """The client gets another last word."""
         self._has_been_told = True
 
+    async def end(self) -> None:
+        """Leave the client, whatever is done for it, when it has what was posted, or does not read it."""
+        self._scope.cancel()
+        await self._ended.wait()
+
     async def _say_goodbye(self) -> None:
         if self._is_left or self._zmtp.error is not None:
             return
         self.tell_end()
+        if trio.current_effective_deadline() == -math.inf:
+            return  # cancelled from outside: the task that writes is, too
         with trio.move_on_after(_FLUSH_TIMEOUT, shield=True), contextlib.suppress(TrionetError):
             await self._zmtp.wait_sent()

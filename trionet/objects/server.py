@@ -263,7 +263,8 @@ class _Closing:
                 session.spare_goodbye()
             else:
                 session.tell_end()
-        self._service.token.run_sync_soon(self._scope.cancel)
+        # In a task: this one has still to answer.
+        self._service.nursery.start_soon(self._service.end_sessions, self._scope)
 
 
 def _address_for(client: Connection, endpoints: Sequence[str]) -> str:
