@@ -154,6 +154,17 @@ async def test_posting_at_once_takes_no_scheduling_round_with_a_socket() -> None
         assert [await other.receive() for _ in range(3)] == [[b"now"], [b"later"], [b"behind"]]
 
 
+async def test_nothing_is_sent_in_the_middle_of_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_raw(lockstep_streams) as (zmtp, raw):
+        zmtp.post([b"first"])
+        await trio.testing.wait_all_tasks_blocked()  # "first" is being sent
+        monkeypatch.setattr(zmtp._transport, "send_buffers_nowait", lambda _: pytest.fail("sent at once"))
+        zmtp.post([b"second"])
+        monkeypatch.undo()
+        expected = short(b"first") + short(b"second")
+        assert await raw.receive(len(expected)) == expected
+
+
 async def test_what_has_come_already_can_be_had_without_waiting() -> None:
     async with open_raw() as (zmtp, raw):
         assert zmtp.receive_nowait() is None
@@ -197,6 +208,28 @@ async def test_a_cancelled_send_is_withdrawn_if_nothing_of_it_was_sent() -> None
         assert zmtp.unsent == len(expected)
         assert await raw.receive(len(expected)) == expected
         await zmtp.wait_sent()
+
+
+async def test_a_cancelled_send_is_not_withdrawn_if_a_byte_was_sent_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with open_raw(lockstep_streams) as (zmtp, raw):
+        for _ in range(20):  # the cancelled task and the writer run in any order
+            with trio.CancelScope() as scope:
+
+                def send_one_byte(_: object, scope: trio.CancelScope = scope) -> int:
+                    scope.cancel()
+                    monkeypatch.undo()
+                    return 1
+
+                monkeypatch.setattr(zmtp._transport, "send_buffers_nowait", send_one_byte)
+                await zmtp.send([b"begun"])
+            assert scope.cancelled_caught
+            rest = short(b"begun")[1:]
+            assert zmtp.unsent == len(rest)
+            assert await raw.receive(len(rest)) == rest
+            await zmtp.wait_sent()
+            await trio.testing.wait_all_tasks_blocked()  # the writer is idle again
 
 
 async def test_a_send_that_is_cancelled_before_sends_nothing() -> None:
@@ -306,7 +339,7 @@ async def test_senders_that_wait_are_told_that_the_connection_is_lost() -> None:
 
         for task in (send, send, wait):
             nursery.start_soon(task)
-        await trio.testing.wait_all_tasks_blocked()
+            await trio.testing.wait_all_tasks_blocked()
         await raw.stream.aclose()
         await trio.testing.wait_all_tasks_blocked()
         assert zmtp.unsent == 0

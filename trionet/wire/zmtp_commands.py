@@ -97,7 +97,7 @@ def _split_properties(data: bytes) -> Iterator[tuple[str, bytes]]:
         name_end = position + 1 + data[position]
         value_start = name_end + 4
         value_end = value_start + int.from_bytes(data[name_end:value_start], "big")
-        if name_end == position + 1 or value_start > len(data) or value_end > len(data):
+        if name_end == position + 1 or value_end > len(data):
             raise ValueError(f"properties that are cut off, or have no name: {data[position:][:40]!r}")
         yield data[position + 1 : name_end].decode("ascii"), data[value_start:value_end]
         position = value_end

@@ -88,7 +88,7 @@ class FrameBuffer:
         if self._start == len(self._data):
             self._data, self._start = data, start
         else:
-            self._data, self._start = self._data[self._start :] + data[start:], 0
+            self._data, self._start = self._data[self._start :] + data, 0
 
     def vacant(self) -> memoryview | None:
         """Where what comes next can be received into, at most so much; call `fill` then. None: `feed` it."""
