@@ -58,20 +58,22 @@ class Transport(ABC):
     async def receive(self) -> bytes:
         """Wait for data and return some; b"" at the end of the stream. Cancelled, it has taken none."""
 
-    @abstractmethod
     async def receive_into(self, buffer: memoryview) -> int:
         """Wait for data and put some into `buffer`. Returns how many bytes; 0 at the end of the stream.
 
         For data of which there is much: it does not linger. Cancelled, it has taken none.
         """
+        data = await self.stream.receive_some(min(len(buffer), _LARGE_READ))
+        buffer[: len(data)] = data
+        return len(data)
 
     @abstractmethod
     def send_nowait(self, data: bytes) -> int:
         """Send as much as can be sent without waiting. Returns how many bytes that is, maybe none."""
 
-    @abstractmethod
     def send_buffers_nowait(self, buffers: Sequence[bytes | memoryview]) -> int:
         """The same for several buffers, one behind the other, without joining them."""
+        return 0
 
     @abstractmethod
     async def send_all(self, data: bytes | memoryview) -> None:
@@ -103,15 +105,7 @@ class StreamTransport(Transport):
     async def receive(self) -> bytes:
         return bytes(await self.stream.receive_some(_SMALL_READ))
 
-    async def receive_into(self, buffer: memoryview) -> int:
-        data = await self.stream.receive_some(min(len(buffer), _LARGE_READ))
-        buffer[: len(data)] = data
-        return len(data)
-
     def send_nowait(self, data: bytes) -> int:
-        return 0
-
-    def send_buffers_nowait(self, buffers: Sequence[bytes | memoryview]) -> int:
         return 0
 
     async def send_all(self, data: bytes | memoryview) -> None:
