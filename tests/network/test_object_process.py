@@ -20,17 +20,27 @@ from trionet import ChildDied, ConnectionLost
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes to child processes need POSIX")
 
+# Prints the number of its child, when that has come as far as the test wants it.
 PARENT = """
-import sys, trio, trionet
+import logging, sys, trio, trionet
+
+class Listener(logging.Handler):
+    def emit(self, record):
+        said.set()
 
 async def main():
-    async with trionet.open_object_process(allow_import=["signal"], grace=0.2) as process:
-        signal = await process.client.import_module("signal")
-        if "hang" in sys.argv:
-            signal.pause().no_reply()
+    global said
+    said = trio.Event()
+    logging.getLogger("trionet.objects.process").addHandler(Listener())
+    async with trionet.open_object_process(allow_import=["builtins"], grace=0.2, log_level=20) as process:
+        if sys.argv[1] == "hang":
+            builtins = await process.client.import_module("builtins")
+            builtins.exec("import signal; print('hanging'); signal.pause()").no_reply()
+            await said.wait()
         print(process.pid, flush=True)
         await trio.sleep_forever()
 
+logging.getLogger("trionet").setLevel(logging.INFO)
 trio.run(main)
 """
 

@@ -61,7 +61,7 @@ async def _serve_parent(parent: ParentPipe, grace: float, options: dict[str, Any
         async for _ in parent:
             pass  # there is nothing more to be said, but that it ends
         await server.aclose(grace / 2)
-        nursery.cancel_scope.cancel()
+        forwarder.end()
 
 
 def _end_without_parent(grace: float) -> None:
@@ -84,6 +84,7 @@ class _Forwarder(logging.Handler):
         self._records: deque[dict[str, Any]] = deque(maxlen=_MAX_RECORDS)
         self._token = trio.lowlevel.current_trio_token()
         self._has_more = trio.Event()
+        self._is_ending = False
         root = logging.getLogger()
         root.setLevel(level)
         root.addHandler(self)
@@ -104,11 +105,16 @@ class _Forwarder(logging.Handler):
         self._has_more.set()
 
     async def run(self, parent: ParentPipe) -> None:
-        """Send what comes until the parent reads no more."""
+        """Send what comes until the parent reads no more, or all is sent and there will be no more."""
         with contextlib.suppress(ConnectionLost):
-            while True:
+            while self._records or not self._is_ending:
                 await self._has_more.wait()
                 self._has_more = trio.Event()
                 while self._records:
                     line = json.dumps({"record": self._records.popleft()})
                     await parent.write_line(line.encode())
+
+    def end(self) -> None:
+        """Send what there is, and come to an end."""
+        self._is_ending = True
+        self._wake()

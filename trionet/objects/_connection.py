@@ -15,7 +15,7 @@ import trio
 from outcome import Error, Value
 
 from trionet._zmtp_stream import ZmtpStream
-from trionet.objects._host import ObjectHost, PassedOn, is_foreign
+from trionet.objects._host import ObjectHost, PassedOn
 from trionet.wire.errors import CallInfo, ConnectionLost, RemoteProtocolError, TrionetError
 from trionet.wire.object_values import SERIALIZERS, ProxyReference, refuse_to_refer
 from trionet.wire.objects import (
@@ -247,9 +247,8 @@ class ObjectConnection:
             return encode_request(self._kind(refer), number, action, options, return_type)
 
     def _refer(self, value: Any) -> ProxyReference:
-        if is_foreign(value):
-            passed_on: PassedOn = value
-            return passed_on._refer(self.receiver)
+        if isinstance(value, PassedOn):
+            return value._refer(self.receiver)
         return refuse_to_refer(value)
 
     def _resolve(self, reference: ProxyReference) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any, Final, Protocol
 
@@ -37,16 +38,14 @@ from trionet.wire.objects import (
 _OWN_MODULES: Final = ("trionet.", "trio.", "outcome.", "importlib.")
 
 
-class PassedOn(Protocol):
+class PassedOn(ABC):
     """What stands for an object of another server."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def _refer(self, receiver: str) -> ProxyReference:
         """The reference to send to a receiver, an address."""
-
-
-def is_foreign(value: object) -> bool:
-    """Whether a value is `PassedOn`. Its type is asked, because a proxy has every attribute."""
-    return hasattr(type(value), "_refer")
 
 
 class Holder(Protocol):
@@ -158,9 +157,8 @@ class ObjectHost:
 
     def refer(self, value: Any, holder: Holder) -> ProxyReference:
         """A new reference to an object, for a holder."""
-        if is_foreign(value):
-            passed_on: PassedOn = value
-            return passed_on._refer(holder.receiver)
+        if isinstance(value, PassedOn):
+            return value._refer(holder.receiver)
         with self._lock:
             self._check_present(holder)
             if self._table.held_by(holder) >= self._max_proxies:
@@ -237,7 +235,7 @@ class ObjectHost:
 
     def _call_obj(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
         target, options = self._target(request, holder)
-        if is_foreign(target.value):
+        if isinstance(target.value, PassedOn):
             self.access.check_relay(target.value)
         serializer = self.serializer(request.serializer, holder)
         args = serializer.revive(_need(options, "args", list, []))

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import os
 import socket
+from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -71,7 +72,7 @@ class Links:
         self._is_closed = False
         self._opening: dict[str, trio.Lock] = {}
         # Of the servers from which proxies came, references that nothing uses any more.
-        self._released: list[ProxyReference] = []
+        self._released: deque[ProxyReference] = deque()
         self._token = trio.lowlevel.current_trio_token()
 
     @contextlib.asynccontextmanager
@@ -195,8 +196,8 @@ class Links:
         self._token.run_sync_soon(self._send_released, idempotent=True)
 
     def _send_released(self) -> None:
-        released, self._released = self._released, []
-        for reference in released:
+        while self._released:
+            reference = self._released.popleft()
             connection = self.live(reference.address)
             if connection is not None:
                 connection.release(reference.object_id, reference.reference_id)

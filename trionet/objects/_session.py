@@ -171,7 +171,7 @@ class Session:
         if methods == "inline" or request.action in IMMEDIATE:
             answer = self._execute(request, act)
             if answer is not None:
-                await self._begin(request)
+                await self._begin_or_forget(request, answer)
                 self._nursery_for(request).start_soon(self._await, request, answer)
             return
         await self._begin(request)
@@ -180,8 +180,6 @@ class Session:
         else:
             assert callable(methods)
             self._execute_elsewhere(methods, request, act)
-
-    # Of all that follows, `_execute` and `_finish` only run in other threads.
 
     def _execute(self, request: ObjectRequest, act: Callable[[], Any]) -> Awaitable[Any] | None:
         """Do what was asked for, and answer. Returns what is to be awaited first, if there is such."""
@@ -210,7 +208,11 @@ class Session:
         def execute() -> tuple[Any, bytes | None]:
             value = act()
             # As part of a tuple, because trio takes no coroutine out of a thread.
-            return (value, None) if inspect.isawaitable(value) else (None, self._finish_here(request, value))
+            return (
+                (value, None)
+                if inspect.isawaitable(value)
+                else (None, self._host.finish(request, self, value))
+            )
 
         try:
             value, frame = await trio.to_thread.run_sync(execute)
@@ -222,9 +224,6 @@ class Session:
             self._post(frame)
         finally:
             self._end()
-
-    def _finish_here(self, request: ObjectRequest, value: Any) -> bytes | None:
-        return self._host.finish(request, self, value)
 
     def _execute_elsewhere(self, execute: Execute, request: ObjectRequest, act: Callable[[], Any]) -> None:
         token = self._service.token
@@ -259,11 +258,13 @@ class Session:
         awaitable: Awaitable[Any] | None,
         error: BaseException | None,
     ) -> None:
-        if awaitable is not None and self in self._service.sessions:
-            self._nursery_for(request).start_soon(self._await, request, awaitable)
+        if awaitable is not None:
+            try:
+                self._nursery_for(request).start_soon(self._await, request, awaitable)
+            except RuntimeError:  # closed: the client, or the server, has gone
+                _forget(awaitable)
+                self._end()
             return
-        if inspect.iscoroutine(awaitable):
-            awaitable.close()  # the client has gone
         if error is not None:
             self._fail(request, error)
         else:
@@ -273,6 +274,13 @@ class Session:
     def _nursery_for(self, request: ObjectRequest) -> trio.Nursery:
         """What is done for nobody is not given up because somebody has left."""
         return self._nursery if request.wants_reply else self._service.nursery
+
+    async def _begin_or_forget(self, request: ObjectRequest, answer: Awaitable[Any]) -> None:
+        try:
+            await self._begin(request)
+        except BaseException:
+            _forget(answer)
+            raise
 
     async def _begin(self, request: ObjectRequest) -> None:
         await self._slots.acquire()
@@ -333,3 +341,9 @@ class Session:
             return  # cancelled from outside: the task that writes is, too
         with trio.move_on_after(_FLUSH_TIMEOUT, shield=True), contextlib.suppress(TrionetError):
             await self._zmtp.wait_sent()
+
+
+def _forget(answer: Awaitable[Any]) -> None:
+    """It will not be awaited, and Python need not warn of that."""
+    if inspect.iscoroutine(answer):
+        answer.close()

@@ -191,15 +191,9 @@ async def _run(
     try:
         async with open_piped_process(command, grace=grace, stdin=_PIPE, stdout=_PIPE, stderr=_PIPE) as child:
             process = ObjectProcess(name or f"process-{child.process.pid}", child.process, shown, grace)
-            async with _listening(child, process.name, grace):
-                await child.write_line(json.dumps(settings).encode())
-                async for line in child:
-                    message = json.loads(line)
-                    if "address" in message:
-                        process.address = message["address"]
-                        task_status.started(process)
-                    else:
-                        _log_record(message["record"], process.name)
+            await child.write_line(json.dumps(settings).encode())
+            async with _listening(child, process, task_status):
+                await child.process.wait()
     except ChildDied as error:
         if process is None or not process.address:  # it could not start
             raise ChildDied(shown, error.pid, error.returncode) from None
@@ -209,30 +203,47 @@ async def _run(
 
 
 @contextlib.asynccontextmanager
-async def _listening(child: PipedProcess, name: str, grace: float) -> AsyncIterator[None]:
-    """Log what a process prints, to its last line. At the end of the block it has ended, too."""
-    listening = trio.CancelScope(shield=True)
+async def _listening(
+    child: PipedProcess, process: ObjectProcess, task_status: trio.TaskStatus[ObjectProcess]
+) -> AsyncIterator[None]:
+    """Take what a process says, to its last line. At the end of the block it is ended."""
+    scope = trio.CancelScope(shield=True)
     at_end = trio.Event()
+
+    async def listen() -> None:
+        assert child.process.stdout is not None
+        assert child.process.stderr is not None
+        with scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_read_lines, child, process, task_status)
+                nursery.start_soon(_log_output, child.process.stdout, process.name, "stdout", logging.INFO)
+                nursery.start_soon(_log_output, child.process.stderr, process.name, "stderr", logging.WARNING)
+            at_end.set()
+
     async with open_background_tasks() as nursery:
-        nursery.start_soon(_log_outputs, child.process, name, listening, at_end)
+        nursery.start_soon(listen)
         try:
             yield
         finally:
             with trio.CancelScope(shield=True):
-                await _end(child, grace)
+                await _end(child, process._grace)
                 with trio.move_on_after(_OUTPUT_TIMEOUT):
                     await at_end.wait()
-            listening.cancel()
+            scope.cancel()
 
 
-async def _log_outputs(process: trio.Process, name: str, scope: trio.CancelScope, at_end: trio.Event) -> None:
-    assert process.stdout is not None
-    assert process.stderr is not None
-    with scope:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_log_output, process.stdout, name, "stdout", logging.INFO)
-            nursery.start_soon(_log_output, process.stderr, name, "stderr", logging.WARNING)
-        at_end.set()
+async def _read_lines(
+    child: PipedProcess, process: ObjectProcess, task_status: trio.TaskStatus[ObjectProcess]
+) -> None:
+    """Take what the process tells this one: where it serves, and what it logs."""
+    with contextlib.suppress(ChildDied):
+        async for line in child:
+            message = json.loads(line)
+            if "record" in message:
+                _log_record(message["record"], process.name)
+            else:
+                process.address = message["address"]
+                task_status.started(process)
 
 
 async def _end(child: PipedProcess, grace: float) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn, Protocol
 
 from trionet.objects._access import OPERATORS
 from trionet.objects._connection import PendingCall
+from trionet.objects._host import PassedOn
 from trionet.wire.object_values import ProxyReference
 from trionet.wire.objects import ReturnType
 
@@ -141,7 +142,7 @@ def _operator(name: str) -> Callable[..., ObjectCall]:
     return operate
 
 
-class ObjectProxy:
+class ObjectProxy(PassedOn):
     """An object in another process. They come out of calls; see `open_object_client`::
 
         laser = await client.get("laser")
