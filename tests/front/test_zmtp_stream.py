@@ -347,6 +347,34 @@ async def test_senders_that_wait_are_told_that_the_connection_is_lost() -> None:
             await zmtp.receive()
 
 
+async def test_posting_on_a_broken_socket_loses_the_connection() -> None:
+    async with open_raw(tcp_streams) as (zmtp, raw):
+        await raw.stream.aclose()
+        with pytest.raises(ConnectionLost, match="connection lost"):  # the system resets, sooner or later
+            while True:
+                zmtp.post([b"x"])
+                await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(ConnectionLost, match="connection lost"):
+            zmtp.receive_nowait()
+
+
+@all_streams
+async def test_who_receives_or_sends_when_this_side_closes_is_told(open_streams: OpenStreams) -> None:
+    async with open_raw(open_streams) as (zmtp, _), trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def receive() -> None:
+            with pytest.raises(ConnectionLost, match="this side has closed"):
+                await zmtp.receive()
+
+        zmtp.post([bytes(20_000_000)], at_once=False)
+        await trio.testing.wait_all_tasks_blocked()
+        zmtp.close()
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(ConnectionLost, match="this side has closed"):
+            await zmtp.wait_sent()
+
+
 async def test_after_the_block_the_stream_is_closed() -> None:
     async with open_pair() as (one, other):
         pass

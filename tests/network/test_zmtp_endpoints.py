@@ -144,6 +144,9 @@ async def test_a_listener_removes_no_file_but_its_own(socket_file: Path) -> None
     assert is_socket(socket_file)
     await aclose_all(second)
     await aclose_all(second)
+    third = await open_endpoint_listeners(endpoint)
+    os.unlink(socket_file)
+    await aclose_all(third)
     assert not is_socket(socket_file)
 
 

@@ -298,7 +298,7 @@ def test_a_large_frame_is_kept_once() -> None:
 
 
 def test_a_trickle_costs_no_more_than_its_bytes() -> None:
-    size = 70_000
+    size = 10_000
     connection = ready_connection()
     stream = cut(long(bytes(size), flags=1), 1)
 
