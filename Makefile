@@ -1,6 +1,6 @@
 # make demo    set up, then run a small lab over real loopback sockets
-# make test    set up, then run the whole test suite: first what many seeds make long, then the rest with
-#              branch coverage
+# make test    set up, then run the whole test suite: first what takes long and adds nothing to the coverage,
+#              then the rest with branch coverage
 # make check   ruff, mypy --strict, and the rule that layers import only downwards
 # make test-others    the suite on every other supported Python that is found
 # make benchmarks     ARGS="--peer sipyco=PATH"
@@ -11,7 +11,9 @@
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
-PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
+# A worker that ends is not replaced: with loadfile, xdist would wait for the new one for ever.
+PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile --max-worker-restart=0
+UNMEASURED := tests/lab tests/benchmarks tests/test_docs.py tests/testing/test_hanging_tests.py
 BIN := $(VENV)/bin
 
 .PHONY: demo test check test-others benchmarks clean
@@ -20,9 +22,9 @@ demo: $(VENV)/installed
 	$(BIN)/trionet demo
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest $(PARALLEL) tests/lab
+	$(BIN)/python -m pytest $(PARALLEL) $(UNMEASURED)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PARALLEL) --ignore=tests/lab
+	$(BIN)/coverage run -m pytest $(PARALLEL) $(UNMEASURED:%=--ignore=%)
 	$(BIN)/coverage combine --quiet
 	@rm -f .coverage.*  # of processes that were killed while they wrote it
 	$(BIN)/coverage report

@@ -14,6 +14,7 @@ from hypothesis import settings
 # No test is timed. In CI the examples are the same in each run; elsewhere new ones are tried.
 settings.register_profile("lab", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
+settings.register_profile("few", deadline=None, derandomize=True, max_examples=10)  # see .ci/test-others
 settings.load_profile("ci" if "CI" in os.environ else "lab")
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pytest
 import trio
 
+from tests.unmeasured import unmeasured_environment
 from trionet.cli import main
 
 # After this time, what has not ended will not.
@@ -118,7 +119,11 @@ async def end(process: trio.Process) -> None:
 async def running_program(*words: object) -> AsyncIterator[Running]:
     """Run a command as a process until the block ends."""
     process = await trio.lowlevel.open_process(
-        [*PROGRAM, *map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*PROGRAM, *map(str, words)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=unmeasured_environment(),
     )
     try:
         yield Running(process)

@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from tests.cli.commands import PROGRAM
+from tests.unmeasured import unmeasured_environment
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
@@ -29,7 +30,9 @@ def is_running(pid: int) -> bool:
 @contextlib.asynccontextmanager
 async def demo_until(*patterns: bytes) -> AsyncIterator[tuple[trio.Process, list[re.Match[bytes]]]]:
     """The demo, once it has printed something for each of some patterns; with what that was."""
-    process = await trio.lowlevel.open_process([*PROGRAM, "demo"], stdout=subprocess.PIPE)
+    process = await trio.lowlevel.open_process(
+        [*PROGRAM, "demo"], stdout=subprocess.PIPE, env=unmeasured_environment()
+    )
     assert process.stdout is not None
     try:
         text = b""

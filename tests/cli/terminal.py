@@ -13,6 +13,7 @@ from typing import Any
 import trio
 
 from tests.cli.commands import PROGRAM, end
+from tests.unmeasured import unmeasured_environment
 
 if sys.platform != "win32":
     import fcntl
@@ -200,7 +201,12 @@ async def command_at_terminal(
     """Run a command at a terminal until the block ends. Its standard error is a pipe."""
     master, slave = os.openpty()
     set_size(slave, *_SIZE)
-    variables = {**os.environ, "TERM": "xterm", "PYTHONIOENCODING": "utf-8", **(environment or {})}
+    variables = {
+        **unmeasured_environment(),
+        "TERM": "xterm",
+        "PYTHONIOENCODING": "utf-8",
+        **(environment or {}),
+    }
     if environment is None or "NO_COLOR" not in environment:
         variables.pop("NO_COLOR", None)
     process = await trio.lowlevel.open_process(

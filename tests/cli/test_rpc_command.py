@@ -17,6 +17,7 @@ import trustme
 import trionet.cli
 from tests.cli.commands import PROGRAM, Commands, run_program
 from tests.cli.laser import start_server
+from tests.unmeasured import unmeasured_environment
 from trionet import TLSIdentity, __version__, pyon
 from trionet.cli.output import CommandError, result_text
 from trionet.cli.parser import options_first
@@ -349,7 +350,11 @@ async def test_ctrl_c(nursery: trio.Nursery, action: list[str]) -> None:
     server, laser = await start_server(nursery)
     command = [*PROGRAM, "rpc", HOST, str(server.port), *action]
     process = await trio.lowlevel.open_process(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=unmeasured_environment(),
     )
     assert process.stdin is not None
     assert process.stdout is not None

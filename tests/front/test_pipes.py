@@ -19,6 +19,7 @@ import trio.testing
 
 from tests.front.pipe_children import NUMBERED, ROOT, command
 from tests.front.piped import nothing_stays, open_child
+from tests.unmeasured import unmeasured_environment
 from trionet.pipes.child import BlockingParentPipe
 from trionet.pipes.parent import ChildDied, open_piped_process
 from trionet.wire.errors import ConnectionLost, RemoteProtocolError
@@ -421,5 +422,7 @@ async def test_the_child_sees_that_its_parent_was_killed() -> None:
 @pytest.mark.parametrize("moment", ["starting", "block and ending", "ending"])
 async def test_ctrl_c_does_not_keep_the_child_from_being_ended(moment: str) -> None:
     with trio.fail_after(60):
-        done = await trio.run_process(command("interrupted_parent", moment), cwd=ROOT, capture_stdout=True)
+        done = await trio.run_process(
+            command("interrupted_parent", moment), cwd=ROOT, env=unmeasured_environment(), capture_stdout=True
+        )
     assert done.stdout == b"KeyboardInterrupt, and the child has ended\n"

@@ -82,6 +82,7 @@ class Pipeline:
         self._send(call_id, line)
         return await self._wait_reply(call_id)
 
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C is for the program, not for tasks that it does not see
     async def run(self) -> None:
         """Read and write until the connection is lost, then close it. Nothing is raised for that."""
         try:
@@ -154,6 +155,7 @@ class Pipeline:
                 return
         self._wire.abandon(call_id)
 
+    @trio.lowlevel.enable_ki_protection
     async def _read(self) -> None:
         try:
             while data := await self._transport.receive():
@@ -168,6 +170,7 @@ class Pipeline:
         except trio.BrokenResourceError as error:
             self.lose(f"connection lost: {error}", error)
 
+    @trio.lowlevel.enable_ki_protection
     async def _write(self) -> None:
         while True:
             if not self._unsent:

@@ -1,0 +1,66 @@
+"""A call from elsewhere into a run of Trio: carried out by a task there, waited for where it came from."""
+
+from __future__ import annotations
+
+import contextvars
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any, NoReturn, TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+
+class Crossing:
+    """One call. Where it comes from decides how its end is waited for.
+
+    Attributes:
+        async_fn: What to call, in Trio.
+        args: With what.
+        result: What it returned.
+        error: What it raised instead.
+    """
+
+    __slots__ = ("args", "async_fn", "error", "result")
+
+    def __init__(self, async_fn: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
+        self.async_fn = async_fn
+        self.args = args
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def raise_error(self) -> NoReturn:
+        """Raise what the function raised."""
+        error, self.error = self.error, None
+        assert error is not None
+        try:
+            raise error
+        finally:
+            del error  # its traceback has this frame: no cycle, please
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Whether an exception is, or is a group with, a cancellation of Trio."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(trio.Cancelled) is not None
+    return isinstance(error, trio.Cancelled)
+
+
+@types.coroutine
+def in_context(context: contextvars.Context, coroutine: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+    """Await a coroutine with other context variables than those of the task."""
+    step: Callable[[Any], Any] = coroutine.send
+    argument: Any = None
+    while True:
+        try:
+            message = context.run(step, argument)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        try:
+            argument = yield message
+            step = coroutine.send
+        except BaseException as error:
+            argument = error
+            step = coroutine.throw
