@@ -248,6 +248,19 @@ async def test_client_has_a_bound_too() -> None:
         assert await thing.add(1) == 2
 
 
+async def test_calls_that_find_no_place_have_it_later() -> None:
+    results: list[int] = []
+
+    async def add(thing: Any, number: int) -> None:
+        results.append(await thing.add(number))
+
+    async with open_pair(client={"max_pending_calls": 1}) as (_, thing):
+        async with trio.open_nursery() as nursery:
+            for number in range(5):
+                nursery.start_soon(add, thing, number)
+    assert sorted(results) == [1, 2, 3, 4, 5]
+
+
 async def test_timer_calls_from_start_to_start(autojump_clock: trio.testing.MockClock) -> None:
     times: list[float] = []
 

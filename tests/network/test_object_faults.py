@@ -332,3 +332,34 @@ async def test_proxy_that_was_passed_on_outlives_the_client_that_did() -> None:
                 await trio.testing.wait_all_tasks_blocked()
         assert await kept[0].add(2) == 3
         kept.clear()
+
+
+async def test_proxy_that_was_passed_on_is_not_released_behind_the_others_back() -> None:
+    kept: list[Any] = []
+
+    class Keeper:
+        def keep(self, proxy: Any) -> None:
+            kept.append(proxy)
+
+        async def use(self) -> int:
+            return int(await kept.pop().add(1))
+
+    async with open_server() as owner, open_server(Keeper()) as other:
+        async with (
+            trionet.open_object_client(owner.address) as client,
+            trionet.open_object_client(other.address) as via,
+        ):
+            thing, keeper = await client.get("thing"), await via.get("thing")
+            await keeper.keep(await thing.new())
+            gc.collect()
+            await client.ping()
+            assert await keeper.use() == 2
+
+
+async def test_server_that_calls_itself_otherwise_is_connected_to_once() -> None:
+    """Its proxies name 127.0.0.1."""
+    async with open_server() as server:
+        async with trionet.open_object_client(f"tcp://localhost:{server.port}") as client:
+            thing = await client.get("thing")
+            assert await thing.add(1) == 2
+            assert server.statistics().accepted == 1

@@ -76,6 +76,9 @@ async def test_process_hosts_objects_and_its_words_are_logged(
         await logger.warning("exposed %s s", 0.5)
         await logger.debug("not wanted")
         assert process.returncode is None
+        many = "import logging\nfor n in range(2000): logging.getLogger('many').warning('record %d', n)"
+        (await process.client.import_module("builtins")).exec(many).no_reply()
+        await process.client.ping()
     assert process.returncode == 0
     said = {record.getMessage(): record for record in caplog.records}
     assert said["[worker.stdout] to stdout"].levelno == logging.INFO
@@ -83,6 +86,7 @@ async def test_process_hosts_objects_and_its_words_are_logged(
     assert said["exposed 0.5 s"].name == "lab.camera"
     assert said["exposed 0.5 s"].processName == "worker"
     assert "not wanted" not in said
+    assert "record 1999" in said
 
 
 async def test_process_may_be_given_an_address() -> None:

@@ -152,6 +152,7 @@ def test_what_is_no_reply_is_refused(reply: list[bytes]) -> None:
     ("error", "read"),
     [
         (["ValueError", ["Traceback:\n", "ValueError: a\nb\n"]], ("ValueError", "a\nb")),
+        (["ValueError", ["ValueError: cause\n", "ValueError: effect\n"]], ("ValueError", "effect")),
         (["Odd", ["lab.errors.Odd: text\n", "a note\n"]], ("Odd", "text")),
         (["ValueError", ["ValueError\n"]], ("ValueError", "")),
         (["ValueError", []], ("ValueError", "")),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import trio
@@ -105,6 +105,7 @@ class ObjectConnection:
 
     Attributes:
         address: Of the server, as it was connected to.
+        aliases: All addresses that it is known by.
         lost: Why the connection is of no more use; None while it is.
         disconnected: Set when it is lost.
     """
@@ -112,7 +113,7 @@ class ObjectConnection:
     def __init__(
         self,
         zmtp: ZmtpStream,
-        address: str,
+        addresses: Sequence[str],
         resolver: Resolver,
         host: ObjectHost | None,
         *,
@@ -121,12 +122,12 @@ class ObjectConnection:
         max_pending_calls: int,
         max_backlog: int,
     ) -> None:
-        self.address = self.receiver = self.name = address
+        self.address = self.receiver = self.name = addresses[0]
         self.server_address = own_address
         self.lost: str | None = None
         self.lost_cause: BaseException | None = None
         self.disconnected = trio.Event()
-        self.aliases = {address, f"tcp://{zmtp.peer}"}
+        self.aliases = frozenset(addresses)
         self._zmtp = zmtp
         self._resolver = resolver
         self._host = host

@@ -19,6 +19,7 @@ import trio
 
 from trionet._connect import CONNECT_TIMEOUT
 from trionet._server import HANDSHAKE_TIMEOUT
+from trionet._transport import peer_name
 from trionet._zmtp import open_zmtp
 from trionet._zmtp_endpoints import connect_endpoint, parse_endpoint
 from trionet._zmtp_stream import ZmtpStream
@@ -88,17 +89,20 @@ class Links:
                 max_message_size=options.max_message_size,
                 handshake_timeout=options.handshake_timeout,
             ) as zmtp,
-            self.open_over(zmtp, address) as connection,
+            # As the server calls itself, if it is not an address behind others.
+            self.open_over(zmtp, address, f"tcp://{peer_name(transport.stream)}") as connection,
         ):
             yield connection
 
     @contextlib.asynccontextmanager
-    async def open_over(self, zmtp: ZmtpStream, address: str) -> AsyncIterator[ObjectConnection]:
-        """The same over a connection that has shaken hands."""
+    async def open_over(
+        self, zmtp: ZmtpStream, address: str, *aliases: str
+    ) -> AsyncIterator[ObjectConnection]:
+        """The same over a connection that has shaken hands. Aliases are the server's other addresses."""
         options = self._options
         connection = ObjectConnection(
             zmtp,
-            address,
+            (address, *aliases),
             self,
             self._host,
             own_address=self.own_address,
