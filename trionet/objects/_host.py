@@ -38,6 +38,11 @@ from trionet.wire.objects import (
 _OWN_MODULES: Final = ("trionet.", "trio.", "outcome.", "importlib.")
 
 
+# Short cuts for what most results are.
+_NEVER_PROXIES: Final = frozenset({type(None), bool, float, str})
+_PLAIN: Final = {name: kind() for name, kind in SERIALIZERS.items()}
+
+
 class PassedOn(ABC):
     """What stands for an object of another server."""
 
@@ -198,9 +203,11 @@ class ObjectHost:
         """
         if not request.wants_reply:
             return None
+        as_proxy = request.return_type == "proxy"
+        if type(value) in _NEVER_PROXIES and not as_proxy:
+            return encode_result(_PLAIN[request.serializer], request.number, value)
         with self.referring(holder) as refer:
             serializer = SERIALIZERS[request.serializer](refer)
-            as_proxy = request.return_type == "proxy"
             if as_proxy or (request.return_type == "auto" and not is_sent_by_value(value)):
                 value = refer(value)
             return encode_result(serializer, request.number, value)

@@ -27,6 +27,7 @@ from trionet.objects._links import Links
 from trionet.wire.errors import CallInfo, RemoteProtocolError, TrionetError
 from trionet.wire.object_values import SERIALIZERS, ProxyReference
 from trionet.wire.objects import ObjectRequest, decode_request, encode_disconnect
+from trionet.wire.zmtp_frames import Frame
 
 logger = logging.getLogger("trionet.objects")
 
@@ -108,6 +109,7 @@ class Session:
         self._zmtp = zmtp
         self._serializer: str | None = None  # of its latest request
         self._has_been_told = False  # that the server ends
+        self._more_has_come = False  # behind the request that is being served
         self._is_left = False  # because it does not read
         self._slots = trio.Semaphore(service.max_pending_calls)
         self._in_flight = 0
@@ -149,17 +151,28 @@ class Session:
 
     async def _receive(self) -> None:
         count = 0
-        async for frames in self._zmtp:
-            try:
-                request = decode_request(frames)
-            except RemoteProtocolError as error:
-                raise self._zmtp.lose(RemoteProtocolError(error.message, CallInfo(self.name))) from None
-            self._serializer = request.reply_serializer
-            self._service.requests += 1
-            await self._serve(request)
+        ahead: list[Frame] | None = None
+        while True:
+            frames = ahead or await anext(self._zmtp, None)
+            if frames is None:
+                return  # the client has left
+            with contextlib.suppress(TrionetError):  # it will be raised again, after this request
+                ahead = None
+                ahead = self._zmtp.receive_nowait()
+            self._more_has_come = ahead is not None
+            await self._serve(self._decode(frames))
             count += 1
             if count % _REQUESTS_AT_A_STRETCH == 0:
                 await trio.lowlevel.checkpoint()
+
+    def _decode(self, frames: list[Frame]) -> ObjectRequest:
+        try:
+            request = decode_request(frames)
+        except RemoteProtocolError as error:
+            raise self._zmtp.lose(RemoteProtocolError(error.message, CallInfo(self.name))) from None
+        self._serializer = request.reply_serializer
+        self._service.requests += 1
+        return request
 
     async def _serve(self, request: ObjectRequest) -> None:
         try:
@@ -315,7 +328,8 @@ class Session:
             self._scope.cancel()
             return
         with contextlib.suppress(TrionetError):  # it is in zmtp.error, and the receiving ends with it
-            self._zmtp.post([frame])
+            # Replies to requests that came together leave together.
+            self._zmtp.post([frame], at_once=not self._more_has_come)
 
     def tell_end(self) -> None:
         """Tell the client that the server ends, unless it has said nothing yet."""

@@ -37,9 +37,9 @@ _LONGEST_NAME: Final = 256
 _ANSWER_WITH: Final = "msgpack"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ObjectRequest:
-    """What a client wants.
+    """What a client wants. Not frozen, which would take as long as reading it.
 
     Attributes:
         number: Its number, by which the reply is known; negative if there is to be none.
@@ -66,9 +66,9 @@ class ObjectRequest:
         return self.serializer if self.serializer in SERIALIZERS else _ANSWER_WITH
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ObjectReply:
-    """The answer to a request.
+    """The answer to a request. Not frozen, either.
 
     Attributes:
         number: That of the request.
