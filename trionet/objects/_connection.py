@@ -17,7 +17,7 @@ from outcome import Error, Value
 from trionet._zmtp_stream import ZmtpStream
 from trionet.objects._host import ObjectHost, PassedOn
 from trionet.wire.errors import CallInfo, ConnectionLost, RemoteProtocolError, TrionetError
-from trionet.wire.object_values import SERIALIZERS, ProxyReference, refuse_to_refer
+from trionet.wire.object_values import SERIALIZERS, ProxyReference
 from trionet.wire.objects import (
     NO_REPLY,
     Disconnect,
@@ -42,6 +42,9 @@ class Resolver(Protocol):
 
     def proxy(self, reference: ProxyReference, owner: ObjectConnection | None) -> Any:
         """What stands for an object; `owner` is the connection that it came from, if its server owns it."""
+
+    def refuse(self, value: Any) -> ProxyReference:
+        """Raise TypeError: we have no server that could own an argument which cannot be copied."""
 
 
 class PendingCall:
@@ -131,6 +134,7 @@ class ObjectConnection:
         self._zmtp = zmtp
         self._resolver = resolver
         self._host = host
+        self._hosts = set() if host is None else {host}  # those that have given references
         self._kind = SERIALIZERS[serializer]
         self._reader = self._kind(resolve=self._resolve)
         self._max_pending_calls = max_pending_calls
@@ -142,6 +146,21 @@ class ObjectConnection:
         self.explain: Callable[[], Awaitable[BaseException | None]] | None = None
         if host is not None:
             host.admit(self)
+
+    def offer(self, host: ObjectHost | None, own_address: str) -> None:
+        """From now on arguments that cannot be copied are objects of another server of ours, or of none.
+
+        The other side may use those that it has until the connection ends.
+        """
+        self._host, self.server_address = host, own_address
+        if host is not None and self.lost is None:
+            self._hosts.add(host)
+            host.admit(self)
+
+    async def wait_sent(self) -> None:
+        """Wait until so much is sent that calls do not raise `trio.WouldBlock` for that reason."""
+        with contextlib.suppress(TrionetError):  # the reader gets it, too
+            await self._zmtp.wait_sent(self._max_backlog)
 
     async def request(
         self, action: str, options: Mapping[str, Any] | None, return_type: ReturnType, name: str
@@ -210,8 +229,8 @@ class ObjectConnection:
             return
         self.lost, self.lost_cause = reason, cause
         self.disconnected.set()
-        if self._host is not None:
-            self._host.release_all(self)
+        for host in self._hosts:
+            host.release_all(self)
         pending, self._pending = self._pending, {}
         for call in pending.values():
             call._settle(Error(self._lost_error(call.name, call._started)))
@@ -250,7 +269,7 @@ class ObjectConnection:
     def _refer(self, value: Any) -> ProxyReference:
         if isinstance(value, PassedOn):
             return value._refer(self.receiver)
-        return refuse_to_refer(value)
+        return self._resolver.refuse(value)
 
     def _resolve(self, reference: ProxyReference) -> Any:
         if self._host is not None:

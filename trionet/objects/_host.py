@@ -272,8 +272,12 @@ class ObjectHost:
 
     def _close(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
         self.access.check_close()
-        self.close(holder)
-        return lambda: True
+
+        def close() -> bool:
+            self.close(holder)
+            return True
+
+        return close
 
 
 # By their names on the wire. `clock` is trionet's own.

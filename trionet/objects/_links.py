@@ -28,7 +28,7 @@ from trionet.objects._host import ObjectHost
 from trionet.objects.proxy import Lease, ObjectProxy
 from trionet.wire.errors import CallInfo, ConnectionLost
 from trionet.wire.lines import MAX_MESSAGE_SIZE
-from trionet.wire.object_values import SERIALIZERS, ProxyReference
+from trionet.wire.object_values import SERIALIZERS, ProxyReference, refuse_to_refer
 from trionet.wire.objects import ReturnType
 from trionet.wire.zmtp import MAX_IDENTITY_SIZE, SocketType
 
@@ -190,9 +190,13 @@ class Links:
         """No more connections are opened."""
         self._is_closed = True
 
-    def proxy(self, reference: ProxyReference, owner: ObjectConnection | None) -> ObjectProxy:
+    def proxy(self, reference: ProxyReference, owner: ObjectConnection | None) -> Any:
         """What stands for an object; it is released when nothing uses it, if its owner has sent it."""
         return ObjectProxy(self, reference, None if owner is None else Lease(reference, self._release))
+
+    def refuse(self, value: Any) -> ProxyReference:
+        """Raise TypeError: there is no server of ours that could own an argument."""
+        return refuse_to_refer(value)
 
     def _release(self, reference: ProxyReference) -> None:
         """From any thread, at any time: it may be the garbage collector that calls."""

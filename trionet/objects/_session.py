@@ -181,6 +181,9 @@ class Session:
             self._fail(request, error)
             return
         methods = self._service.sync_methods
+        if callable(methods) and request.action == "close":
+            self._close_in_order(methods, request, act)
+            return
         if methods == "inline" or request.action in IMMEDIATE:
             answer = self._execute(request, act)
             if answer is not None:
@@ -263,6 +266,15 @@ class Session:
         except Exception as error:
             self._fail(request, error)
             self._end()
+
+    def _close_in_order(self, execute: Execute, request: ObjectRequest, act: Callable[[], Any]) -> None:
+        """End the server, here, after all that was asked for before."""
+
+        def work() -> None:
+            with contextlib.suppress(trio.RunFinishedError):
+                self._service.token.run_sync_soon(self._execute, request, act)
+
+        execute(work)
 
     def _executed(
         self,
