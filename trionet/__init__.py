@@ -32,6 +32,7 @@ from trionet.broadcast import (
 from trionet.logs.forwarder import LogForwarder, LogForwarderStatistics, open_log_forwarder
 from trionet.logs.sink import LogSink, LogSinkStatistics, serve_log_sink
 from trionet.objects._connection import PendingCall
+from trionet.objects._descriptions import ObjectDescription
 from trionet.objects.client import ClockOffset, ObjectClient, open_object_client, wrap_object_stream
 from trionet.objects.process import ObjectProcess, open_object_process
 from trionet.objects.proxy import ObjectCall, ObjectProxy
@@ -137,6 +138,7 @@ __all__ = [
     "NotifierNode",
     "ObjectCall",
     "ObjectClient",
+    "ObjectDescription",
     "ObjectProcess",
     "ObjectProxy",
     "ObjectServer",

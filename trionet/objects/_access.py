@@ -9,6 +9,7 @@ look up any attribute that its text names. Every refusal says which setting woul
 from __future__ import annotations
 
 import importlib
+import inspect
 import types
 from collections.abc import Iterable
 from typing import Any, Final
@@ -102,6 +103,20 @@ class Access:
             if isinstance(value, types.ModuleType):
                 self._check_module(value.__name__)
         return value
+
+    def public_names(self, value: Any) -> list[str]:
+        """Names of the attributes of an object that clients may have, private ones aside."""
+        return [name for name in dir(value) if not name.startswith("_") and self._is_open(value, name)]
+
+    def _is_open(self, owner: Any, name: str) -> bool:
+        try:
+            self._check_name(owner, name)
+            found = inspect.getattr_static(owner, name, None)
+            if isinstance(found, types.ModuleType):
+                self._check_module(found.__name__)
+        except PermissionError:
+            return False
+        return True
 
     def call(self, value: Any, names: tuple[str, ...], args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
         """Call an object, or an attribute of it. Raises as `look_up` does, and what the object raises."""

@@ -15,6 +15,13 @@ from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any, Final, Protocol
 
 from trionet.objects._access import Access
+from trionet.objects._descriptions import (
+    ObjectDescription,
+    describe,
+    pack_description,
+    pack_descriptions,
+    type_name,
+)
 from trionet.wire.errors import CallInfo, ConnectionLost
 from trionet.wire.object_references import ObjectTable
 from trionet.wire.object_values import (
@@ -240,6 +247,25 @@ class ObjectHost:
         target = self._target(request, holder)[0]
         return lambda: self.access.look_up(target.value, target.names)
 
+    def _describe(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
+        target = self._target(request, holder)[0]
+
+        def look() -> Any:
+            return pack_description(self._described(self.access.look_up(target.value, target.names)))
+
+        return look
+
+    def _published(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
+        def look() -> Any:
+            return pack_descriptions({name: self._described(value) for name, value in self.namespace.items()})
+
+        return look
+
+    def _described(self, value: Any) -> ObjectDescription:
+        if isinstance(value, PassedOn):  # that is for its owner to say
+            return ObjectDescription(type_name(type(value)))
+        return describe(value, self.access)
+
     def _call_obj(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
         target, options = self._target(request, holder)
         if isinstance(target.value, PassedOn):
@@ -280,13 +306,15 @@ class ObjectHost:
         return close
 
 
-# By their names on the wire. `clock` is trionet's own.
+# By their names on the wire. `clock`, `describe` and `published` are trionet's own.
 _ACTIONS: Final[dict[str, Callable[[ObjectHost, ObjectRequest, Holder], Callable[[], Any]]]] = {
     "ping": ObjectHost._ping,
     "clock": ObjectHost._clock,
     "get_item": ObjectHost._get_item,
     "set_item": ObjectHost._set_item,
     "get_obj": ObjectHost._get_obj,
+    "describe": ObjectHost._describe,
+    "published": ObjectHost._published,
     "call_obj": ObjectHost._call_obj,
     "import": ObjectHost._import,
     "delete": ObjectHost._delete,

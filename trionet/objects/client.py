@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypedDict, Unpack
+from typing import Any, Final, TypedDict, TypeVar, Unpack
 
 import trio
 
@@ -16,15 +16,20 @@ from trionet._tasks import open_background_tasks
 from trionet._transport import open_transport
 from trionet._zmtp import open_zmtp
 from trionet.objects._connection import MAX_BACKLOG, MAX_PENDING_CALLS, ObjectConnection, PendingCall
+from trionet.objects._descriptions import ObjectDescription, read_description, read_descriptions
 from trionet.objects._links import LinkOptions, Links, new_identity
+from trionet.objects._upstream_descriptions import UpstreamInspection
 from trionet.objects.proxy import ObjectProxy, lease_of, reference_of
 from trionet.objects.server import ObjectServer, service_of
+from trionet.wire.errors import CallInfo, RemoteProtocolError
 from trionet.wire.lines import MAX_MESSAGE_SIZE
 from trionet.wire.objects import ReturnType
 from trionet.wire.zmtp import SocketType
 
 # Questions for the time of a server: the quickest answer tells most.
 _CLOCK_SAMPLES: Final = 10
+
+Description = TypeVar("Description")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +168,43 @@ class ObjectClient:
         Raises as `call_obj` does; PermissionError unless it has ``allow_close``.
         """
         await self._connection.request("close", None, "auto", "close")
+
+    async def published(self) -> dict[str, ObjectDescription]:
+        """What the server publishes, by name, with documentation and public attributes.
+
+        Raises as `call_obj` does. A pyacq server is asked piece by piece, by means of its own modules; so are
+        its objects by `describe`.
+        """
+        try:
+            received = await self._connection.request("published", None, "auto", "published")
+        except ValueError:  # unknown action
+            server = await self.get("self", "proxy")
+            upstream = await self._upstream()
+            return {
+                name: await upstream.describe(await self.get(name, "proxy"))
+                for name in await upstream.names(server)
+            }
+        return self._read(read_descriptions, received)
+
+    async def describe(self, obj: ObjectProxy) -> ObjectDescription:
+        """What the server says about an object, with its documentation and its public attributes.
+
+        Raises as `call_obj` does. Attributes are not looked at: those that are computed may do anything.
+        """
+        try:
+            received = await self._connection.request("describe", {"obj": obj}, "auto", repr(obj))
+        except ValueError:  # unknown action
+            return await (await self._upstream()).describe(obj)
+        return self._read(read_description, received)
+
+    async def _upstream(self) -> UpstreamInspection:
+        return UpstreamInspection(await self.import_module("builtins"), await self.import_module("inspect"))
+
+    def _read(self, read: Callable[[Any], Description], received: Any) -> Description:
+        try:
+            return read(received)
+        except ValueError as error:
+            raise RemoteProtocolError(str(error), CallInfo(self.address)) from error
 
     async def measure_clock_offset(self) -> ClockOffset:
         """Compare the server's `time.perf_counter` with ours. Raises as `call_obj` does.
