@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.front.objects import open_pair
-from trionet import ObjectClient, ObjectDescription, RemoteProtocolError
+from trionet import IncompatibleServer, ObjectClient, ObjectDescription, RemoteProtocolError
 from trionet.objects import _host
 from trionet.objects._descriptions import pack_descriptions, read_description, read_descriptions
 
@@ -196,6 +196,13 @@ async def test_servers_of_pyacq_are_asked_piece_by_piece(monkeypatch: pytest.Mon
         assert (await client.describe(proxy.laser.set_power)).docstring == "Set the power."
         assert await client.describe(proxy.laser.counts) == ObjectDescription("numpy.ndarray")
         assert laser.looked_at == []
+
+
+async def test_another_server_that_does_not_tell_what_it_publishes(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_upstream(monkeypatch) as (client, proxy, _):
+        await client.set("self", proxy.laser)
+        with pytest.raises(IncompatibleServer, match="does not tell what it publishes"):
+            await client.published()
 
 
 def as_said_by_trionet(described: ObjectDescription) -> ObjectDescription:

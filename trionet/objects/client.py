@@ -21,7 +21,7 @@ from trionet.objects._links import LinkOptions, Links, new_identity
 from trionet.objects._upstream_descriptions import UpstreamInspection
 from trionet.objects.proxy import ObjectProxy, lease_of, reference_of
 from trionet.objects.server import ObjectServer, service_of
-from trionet.wire.errors import CallInfo, RemoteProtocolError
+from trionet.wire.errors import CallInfo, IncompatibleServer, RemoteProtocolError
 from trionet.wire.lines import MAX_MESSAGE_SIZE
 from trionet.wire.objects import ReturnType
 from trionet.wire.zmtp import SocketType
@@ -172,19 +172,25 @@ class ObjectClient:
     async def published(self) -> dict[str, ObjectDescription]:
         """What the server publishes, by name, with documentation and public attributes.
 
-        Raises as `call_obj` does. A pyacq server is asked piece by piece, by means of its own modules; so are
-        its objects by `describe`.
+        Raises as `call_obj` does; IncompatibleServer if it does not tell. A pyacq server is asked piece by
+        piece, by means of its own modules; so are its objects by `describe`.
         """
         try:
             received = await self._connection.request("published", None, "auto", "published")
         except ValueError:  # unknown action
-            server = await self.get("self", "proxy")
             upstream = await self._upstream()
             return {
                 name: await upstream.describe(await self.get(name, "proxy"))
-                for name in await upstream.names(server)
+                for name in await self._upstream_names(upstream)
             }
         return self._read(read_descriptions, received)
+
+    async def _upstream_names(self, upstream: UpstreamInspection) -> list[str]:
+        try:
+            return await upstream.names(await self.get("self", "proxy"))
+        except (KeyError, AttributeError) as error:
+            reason = "the server does not tell what it publishes"
+            raise IncompatibleServer(reason, CallInfo(self.address)) from error
 
     async def describe(self, obj: ObjectProxy) -> ObjectDescription:
         """What the server says about an object, with its documentation and its public attributes.
