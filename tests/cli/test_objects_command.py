@@ -150,8 +150,8 @@ async def test_ls_of_a_server_of_pyacq(
     commands: Commands, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server does not know the requests that only trionet's know, and lets clients do anything."""
-    monkeypatch.delitem(_host._ACTIONS, "published")
-    monkeypatch.delitem(_host._ACTIONS, "describe")
+    for action in ("published", "describe", "clock"):
+        monkeypatch.delitem(_host._ACTIONS, action)
     server, _ = await start_server(nursery, unrestricted=True)
     done = await commands.run("objects", server.address, "ls")
     assert (done.status, done.out) == (1, "")

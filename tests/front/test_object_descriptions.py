@@ -64,6 +64,10 @@ class Laser:
         self.looked_at.append("once")
         return 0.0
 
+    @property
+    def head(self) -> float:
+        raise ValueError("no head")
+
     def _hidden(self) -> None: ...
 
 
@@ -79,6 +83,7 @@ LASER = ObjectDescription(
         "calibrate": method("() -> str"),
         "class_power": ObjectDescription("float"),
         "counts": ObjectDescription("numpy.ndarray"),
+        "head": ObjectDescription("property"),
         "looked_at": ObjectDescription("list"),
         "modes": method("() -> int"),
         "of": method("(name: str) -> Laser"),
@@ -109,6 +114,12 @@ async def test_a_part_of_an_object_is_described() -> None:
             "(milliwatts: float, *, ramp: float = 0.5) -> None",
         )
         assert await client.describe(laser.counts) == ObjectDescription("numpy.ndarray")
+
+
+async def test_an_attribute_that_fails_is_the_error_of_its_description() -> None:
+    async with open_pair(Laser()) as (client, laser):
+        with pytest.raises(ValueError, match="no head"):
+            await client.describe(laser.head)
 
 
 async def test_what_may_be_imported_is_described() -> None:
@@ -175,8 +186,8 @@ class Upstream:
 @contextlib.asynccontextmanager
 async def open_upstream(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[ObjectClient, Any, Laser]]:
     """A server that lets clients do anything, and knows only the requests that pyacq's know."""
-    monkeypatch.delitem(_host._ACTIONS, "published")
-    monkeypatch.delitem(_host._ACTIONS, "describe")
+    for action in ("published", "describe", "clock"):
+        monkeypatch.delitem(_host._ACTIONS, action)
     server = Upstream()
     async with open_pair(server, unrestricted=True) as (client, proxy):
         await client.set("self", proxy)

@@ -177,8 +177,10 @@ class ObjectClient:
         """
         try:
             received = await self._connection.request("published", None, "auto", "published")
-        except ValueError:  # unknown action
-            upstream = await self._upstream()
+        except ValueError:
+            upstream = await self._upstream_unless_ours()
+            if upstream is None:
+                raise
             return {
                 name: await upstream.describe(await self.get(name, "proxy"))
                 for name in await self._upstream_names(upstream)
@@ -199,11 +201,18 @@ class ObjectClient:
         """
         try:
             received = await self._connection.request("describe", {"obj": obj}, "auto", repr(obj))
-        except ValueError:  # unknown action
-            return await (await self._upstream()).describe(obj)
+        except ValueError:
+            upstream = await self._upstream_unless_ours()
+            if upstream is None:
+                raise
+            return await upstream.describe(obj)
         return self._read(read_description, received)
 
-    async def _upstream(self) -> UpstreamInspection:
+    async def _upstream_unless_ours(self) -> UpstreamInspection | None:
+        """After an error that may mean an unknown request, or come from an object. None: it is the latter."""
+        with contextlib.suppress(ValueError):
+            await self._connection.request("clock", None, "auto", "clock")
+            return None
         return UpstreamInspection(await self.import_module("builtins"), await self.import_module("inspect"))
 
     def _read(self, read: Callable[[Any], Description], received: Any) -> Description:
