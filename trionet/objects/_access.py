@@ -2,8 +2,9 @@
 
 An object that is published is offered with all that its public attributes lead to; Python puts no wall
 around that, so the names and types that lead out of it are refused here: private and special attributes
-(`__globals__`, `__class__`), modules, the insides of frames and generators, and `str.format`, which would
-look up any attribute that its text names. Every refusal says which setting would allow it.
+(`__globals__`, `__class__`), modules, the insides of frames and generators. So are methods of types that
+clients can bring along as copies: `str.format` would look up any attribute that its text names, and arrays
+can write files, or break the memory that they share. Every refusal says which setting would allow it.
 """
 
 from __future__ import annotations
@@ -11,8 +12,14 @@ from __future__ import annotations
 import importlib
 import inspect
 import types
+from abc import ABC, abstractmethod
+from collections import UserString
 from collections.abc import Iterable
 from typing import Any, Final
+
+import numpy as np
+
+from trionet.wire.object_values import ProxyReference
 
 # The special methods that operators and builtin functions stand for: what an object does, not what it is.
 _BINARY: Final = (
@@ -39,9 +46,30 @@ _INSIDES: Final = (
     types.AsyncGeneratorType,
 )
 _INSIDE_NAMES: Final = ("f_", "co_", "tb_", "gi_", "cr_", "ag_")
-_FORMATTING: Final = frozenset({"format", "format_map"})
-# What belongs to the whole process, and not to an object that was published.
-_SHARED: Final = (type, types.ModuleType, types.FunctionType, types.MethodType)
+# Of what type which names are refused: of the type itself, too, whose methods take any object.
+_TRAPS: Final = (
+    (str, frozenset({"format", "format_map"})),
+    (UserString, frozenset({"format", "format_map"})),
+    (np.ndarray, frozenset({"tofile", "dump", "resize", "ctypes"})),
+    (np.generic, frozenset({"tofile", "dump"})),
+)
+_TRAP_NAMES: Final = frozenset().union(*(names for _, names in _TRAPS))
+# What belongs to the whole process, and not to an object that was published; and arrays, of which numpy
+# checks less when their attributes are changed than when they are made.
+_NOT_TO_BE_CHANGED: Final = (
+    *(type, types.ModuleType, types.FunctionType, types.MethodType),
+    *(np.ndarray, np.dtype),
+)
+
+
+class PassedOn(ABC):
+    """What stands for an object of another server."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def _refer(self, receiver: str) -> ProxyReference:
+        """The reference to send to a receiver, an address."""
 
 
 class Access:
@@ -84,10 +112,6 @@ class Access:
         if not self._close:
             raise _refuse("ending the server", "allow_close=True")
 
-    def check_relay(self, proxy: object) -> None:
-        """Raise PermissionError if clients may not have this server call another one for them."""
-        self._refuse_unless_unrestricted(f"calling an object of another server, {proxy!r},")
-
     def look_up(self, value: Any, names: Iterable[str]) -> Any:
         """An attribute of an attribute of an object, and so on.
 
@@ -96,9 +120,8 @@ class Access:
             PermissionError: if clients may not have it.
         """
         for name in names:
+            self._check_relay(value)
             self._check_name(value, name)
-            if name in _FORMATTING and isinstance(value, str):
-                self._refuse_unless_unrestricted(f"{name!r} of a str")
             value = getattr(value, name)
             if isinstance(value, types.ModuleType):
                 self._check_module(value.__name__)
@@ -121,18 +144,31 @@ class Access:
     def call(self, value: Any, names: tuple[str, ...], args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
         """Call an object, or an attribute of it. Raises as `look_up` does, and what the object raises."""
         if names and names[-1] in (_SET, _DELETE):
-            return self._change_attribute(self.look_up(value, names[:-1]), names[-1], *args)
-        return self.look_up(value, names)(*args, **kwargs)
+            return self._change_attribute(self.look_up(value, names[:-1]), names[-1], *args, **kwargs)
+        target = self.look_up(value, names)
+        self._check_relay(target)
+        return target(*args, **kwargs)
 
-    def _change_attribute(self, owner: Any, method: str, name: str, *values: Any) -> None:
-        if isinstance(owner, _SHARED):
+    def _change_attribute(self, owner: Any, method: str, /, *values: Any) -> None:
+        name, *_ = values or (None,)
+        if not isinstance(name, str):
+            raise TypeError(f"{method} needs the name of an attribute")
+        self._check_relay(owner)
+        if isinstance(owner, _NOT_TO_BE_CHANGED):
             self._refuse_unless_unrestricted(f"changing attributes of a {type(owner).__name__}")
         if name.startswith("__"):
             self._refuse_unless_unrestricted(f"the attribute {name!r}")
         self._check_name(owner, name)
-        (setattr if method == _SET else delattr)(owner, name, *values)
+        (setattr if method == _SET else delattr)(owner, *values)
+
+    def _check_relay(self, value: Any) -> None:
+        """Raise PermissionError if clients may not have this server call another one for them."""
+        if isinstance(value, PassedOn):
+            self._refuse_unless_unrestricted(f"calling an object of another server, {value!r},")
 
     def _check_name(self, owner: Any, name: str) -> None:
+        if name in _TRAP_NAMES:
+            self._check_traps(owner, name)
         if name.startswith(_INSIDE_NAMES) and isinstance(owner, _INSIDES):
             self._refuse_unless_unrestricted(f"{name!r} of a {type(owner).__name__}")
         if not name.startswith("_") or name in OPERATORS:
@@ -141,6 +177,12 @@ class Access:
             self._refuse_unless_unrestricted(f"the attribute {name!r}")
         if not self._private:
             raise _refuse(f"the private attribute {name!r}", "allow_private=True")
+
+    def _check_traps(self, owner: Any, name: str) -> None:
+        for kind, names in _TRAPS:
+            is_one = issubclass(owner, kind) if isinstance(owner, type) else isinstance(owner, kind)
+            if is_one and name in names:
+                self._refuse_unless_unrestricted(f"{name!r} of a {kind.__name__}")
 
     def _check_module(self, name: str) -> None:
         if self.unrestricted:

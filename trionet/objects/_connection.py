@@ -15,7 +15,8 @@ import trio
 from outcome import Error, Value
 
 from trionet._zmtp_stream import ZmtpStream
-from trionet.objects._host import ObjectHost, PassedOn
+from trionet.objects._access import PassedOn
+from trionet.objects._host import ObjectHost
 from trionet.wire.errors import CallInfo, ConnectionLost, RemoteProtocolError, TrionetError
 from trionet.wire.object_values import SERIALIZERS, ProxyReference
 from trionet.wire.objects import (

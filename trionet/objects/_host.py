@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any, Final, Protocol
 
 from trionet.objects._access import Access
+from trionet.objects._access import PassedOn as PassedOn
 from trionet.objects._descriptions import (
     ObjectDescription,
     describe,
@@ -48,16 +48,6 @@ _OWN_MODULES: Final = ("trionet.", "trio.", "outcome.", "importlib.")
 # Short cuts for what most results are.
 _NEVER_PROXIES: Final = frozenset({type(None), bool, float, str})
 _PLAIN: Final = {name: kind() for name, kind in SERIALIZERS.items()}
-
-
-class PassedOn(ABC):
-    """What stands for an object of another server."""
-
-    __slots__ = ()
-
-    @abstractmethod
-    def _refer(self, receiver: str) -> ProxyReference:
-        """The reference to send to a receiver, an address."""
 
 
 class Holder(Protocol):
@@ -268,8 +258,6 @@ class ObjectHost:
 
     def _call_obj(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
         target, options = self._target(request, holder)
-        if isinstance(target.value, PassedOn):
-            self.access.check_relay(target.value)
         serializer = self.serializer(request.serializer, holder)
         args = serializer.revive(_need(options, "args", list, []))
         kwargs = serializer.revive(_need(options, "kwargs", dict, {}))

@@ -12,9 +12,8 @@ import warnings
 from collections.abc import Callable, Generator
 from typing import Any, NoReturn, Protocol
 
-from trionet.objects._access import OPERATORS
+from trionet.objects._access import OPERATORS, PassedOn
 from trionet.objects._connection import PendingCall
-from trionet.objects._host import PassedOn
 from trionet.wire.object_values import ProxyReference
 from trionet.wire.objects import ReturnType
 

@@ -151,8 +151,9 @@ async def serve_objects(
       underscore, ``unrestricted`` for all;
     - modules, unless they, or a package that they are in, are among ``allow_import``;
     - to publish something: ``allow_set_item``; to end the server: ``allow_close``;
-    - the insides of frames and generators, ``str.format``, attributes of classes and functions being changed,
-      this server as a client of another one: ``unrestricted``.
+    - the insides of frames and generators, ``str.format``, writing arrays to files, resizing them, attributes
+      of classes, functions and arrays being changed, this server as a client of another one:
+      ``unrestricted``.
 
     Args:
         namespace: What to publish, by names. It may be changed while it is served.
