@@ -264,7 +264,7 @@ class ObjectConnection:
             return encode_request(self._reader, number, action, None, return_type)
         if self._host is None:
             return encode_request(self._kind(self._refer), number, action, options, return_type)
-        with self._host.referring(self) as refer:
+        with self._host.referring(self, lending=True) as refer:
             return encode_request(self._kind(refer), number, action, options, return_type)
 
     def _refer(self, value: Any) -> ProxyReference:

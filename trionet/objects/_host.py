@@ -97,7 +97,9 @@ class ObjectHost:
         self._max_proxies = max_proxies
         self._table = ObjectTable()
         self._holders: set[Holder] = set()
-        self._lock = threading.Lock()  # results may be written in other threads
+        # Results may be written in other threads. The last reference may go, and whatever an object does then
+        # may need the lock once more.
+        self._lock = threading.RLock()
 
     @property
     def objects(self) -> int:
@@ -136,40 +138,55 @@ class ObjectHost:
     def _use(self, reference: ProxyReference, holder: Holder) -> Any:
         with self._lock:
             self._check_present(holder)
+            if not self._table.is_held(reference.object_id, reference.reference_id, holder):
+                self._check_room(holder)
             return self._table.use(reference.object_id, reference.reference_id, holder)
 
     @contextlib.contextmanager
-    def referring(self, holder: Holder) -> Iterator[Refer]:
-        """Makes references for one message; if it cannot be written, they are released again."""
-        made: list[ProxyReference] = []
+    def referring(self, holder: Holder, *, lending: bool = False) -> Iterator[Refer]:
+        """Makes references for one message; if it cannot be written, they are released again.
+
+        Args:
+            holder: Who gets them.
+            lending: Whether the holder never releases them: then it is given those again that it has.
+        """
+        made: list[tuple[int, int]] = []
 
         def refer(value: Any) -> ProxyReference:
-            reference = self.refer(value, holder)
-            if reference.address in self.addresses:
-                made.append(reference)
-            return reference
+            return self._refer(value, holder, lending, made)
 
         try:
             yield refer
         except BaseException:
-            for reference in made:
+            for numbers in made:
                 with self._lock, contextlib.suppress(KeyError):  # the holder has gone meanwhile
-                    self._table.release(reference.object_id, reference.reference_id, holder)
+                    self._table.release(*numbers, holder)
             raise
 
     def refer(self, value: Any, holder: Holder) -> ProxyReference:
         """A new reference to an object, for a holder."""
+        return self._refer(value, holder, False, [])
+
+    def _refer(
+        self, value: Any, holder: Holder, lending: bool, made: list[tuple[int, int]]
+    ) -> ProxyReference:
         if isinstance(value, PassedOn):
             return value._refer(holder.receiver)
         with self._lock:
             self._check_present(holder)
-            if self._table.held_by(holder) >= self._max_proxies:
-                raise RuntimeError(
-                    f"{holder.name} has {self._max_proxies} proxies, and gets no more: it should drop those"
-                    " that it does not need, or the server have a larger max_proxies"
-                )
-            object_id, reference_id = self._table.add(value, holder)
-        return ProxyReference(holder.server_address, object_id, reference_id, str(type(value)))
+            numbers = self._table.lent(value, holder) if lending else None
+            if numbers is None:
+                self._check_room(holder)
+                numbers = (self._table.lend if lending else self._table.add)(value, holder)
+                made.append(numbers)
+        return ProxyReference(holder.server_address, *numbers, str(type(value)))
+
+    def _check_room(self, holder: Holder) -> None:
+        if self._table.held_by(holder) >= self._max_proxies:
+            raise RuntimeError(
+                f"{holder.name} has {self._max_proxies} proxies, and gets no more: it should drop those"
+                " that it does not need, or the server have a larger max_proxies"
+            )
 
     def _check_present(self, holder: Holder) -> None:
         if holder not in self._holders:

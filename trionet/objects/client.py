@@ -116,7 +116,8 @@ class ObjectClient:
 
         Args:
             obj: The proxy, of an object of this server.
-            args: The arguments. What cannot be copied needs the ``server`` of `open_object_client`.
+            args: The arguments. What cannot be copied needs the ``server`` of `open_object_client`, which
+                keeps it for the other side until the connection ends: so give the same function each time.
             kwargs: Those with names.
             return_type: ``"auto"`` for a copy if its type can be copied, else a proxy; ``"proxy"`` for a
                 proxy in any case; ``"value"`` for a copy if at all possible.
@@ -154,13 +155,16 @@ class ObjectClient:
 
         Other references to the object are not concerned. It is not needed where proxies are collected.
 
-        Raises as `call_obj` does; KeyError if it has been released already.
+        Raises as `call_obj` does; KeyError if it has been released already; ValueError for a proxy of an
+        object of another server.
         """
         reference, lease = reference_of(proxy), lease_of(proxy)
-        if lease is not None:
-            lease.is_released = True
+        if reference.address not in self._connection.aliases:
+            raise ValueError(f"{proxy!r} stands for an object of another server than {self.address}")
         options = {"obj_id": reference.object_id, "ref_id": reference.reference_id}
         await self._connection.request("delete", options, "auto", f"delete {proxy!r}")
+        if lease is not None:  # not before: a call that is cancelled may not have been sent
+            lease.is_released = True
 
     async def close_server(self) -> None:
         """End the server. Other clients are told.
