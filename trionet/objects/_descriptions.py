@@ -110,7 +110,7 @@ def _signature(value: Any) -> str | None:
         )
     except Exception:  # of one in C, or with a default that cannot be printed
         return UNKNOWN_SIGNATURE
-    return _sendable(text)
+    return _sendable(text.replace("__main__.", ""))
 
 
 class _Text:
