@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ async def test_published_state(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 async def test_rigs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    _, _, _, rigs, _ = code_blocks()
+    _, _, _, rigs, *_ = code_blocks()
     ports: list[int] = []
     listening = trio.Event()
     open_listener = trionet.open_rig_listener
@@ -87,6 +88,23 @@ async def test_rigs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
         await names["session"]()
         nursery.cancel_scope.cancel()
     assert capsys.readouterr().out == "{'cameras': ['recording']}\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes to child processes need POSIX")
+async def test_objects(capsys: pytest.CaptureFixture[str]) -> None:
+    controller, *_ = code_blocks()
+    (objects,) = (block for block in code_blocks() if "serve_objects" in block)
+    names: dict[str, Any] = {}
+    exec(controller.partition("\ntrio.run(")[0], names)
+    async with trio.open_nursery() as nursery:
+        recording = RecordingNursery(nursery)
+        exec(objects.replace(":5555", ":*"), names)
+        await names["laser_pc"](recording)
+        (server,) = recording.reported
+        exec(objects.replace("tcp://127.0.0.1:5555", server.address), names)
+        await names["analysis"]()
+        await server.aclose()
+    assert capsys.readouterr().out == "1.5 [0. 0. 6.]\n"
 
 
 def test_a_test_with_faults(pytester: pytest.Pytester) -> None:
