@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from tests.benchmarks import feed_rows, lab_rows, memory_rows, pyon_rows, rig_rows, rpc_rows
+from tests.benchmarks import feed_rows, lab_rows, memory_rows, object_rows, pyon_rows, rig_rows, rpc_rows
 from tests.benchmarks._rounds import Run
 from tests.benchmarks._table import Entry, Omitted, describe_machine, format_table
 
@@ -17,12 +17,13 @@ BENCHMARKS: dict[str, Callable[[Run], Iterable[Entry]]] = {
     **rpc_rows.BENCHMARKS,
     **feed_rows.BENCHMARKS,
     **rig_rows.BENCHMARKS,
+    **object_rows.BENCHMARKS,
     **memory_rows.BENCHMARKS,
     **lab_rows.BENCHMARKS,
 }
 
 #: Peers that no index has.
-CHECKOUTS = ("sipyco",)
+CHECKOUTS = ("sipyco", "pyacq")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
