@@ -96,6 +96,9 @@ def quit_application() -> None:
 
 
 def make_application() -> Any:
-    """The event loop of a program that has none: with windows, if the binding has such."""
-    widgets = importlib.import_module(f"{_NAME}.QtWidgets")
-    return widgets.QApplication.instance() or widgets.QApplication(sys.argv[:1])
+    """The event loop of a program that has none: with windows, where the system can have such."""
+    try:
+        kind = importlib.import_module(f"{_NAME}.QtWidgets").QApplication
+    except ImportError:
+        kind = QtCore.QCoreApplication
+    return kind.instance() or kind(sys.argv[:1])

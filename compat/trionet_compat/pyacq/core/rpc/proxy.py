@@ -25,28 +25,20 @@ _FIELDS: Final = frozenset(
 
 
 def _operator(name: str) -> Callable[..., Any]:
-    def operate(self: Any, *others: Any) -> Any:
-        return self._deferred_attr(name)(*others, _sync="sync")
+    def operate(self: Any, other: Any) -> Any:
+        return self._operate(name, other)
 
     operate.__name__ = operate.__qualname__ = name
     return operate
 
 
 def _in_place(name: str) -> Callable[..., Any]:
-    def operate(self: Any, *others: Any) -> Any:
-        self._deferred_attr(name)(*others, _sync="off")
+    def operate(self: Any, other: Any) -> Any:
+        self._deferred_attr(name)(other, _sync="off")
         return self
 
     operate.__name__ = operate.__qualname__ = name
     return operate
-
-
-def _comparison(name: str) -> Callable[..., Any]:
-    def compare(self: Any, other: Any) -> Any:
-        return self._compare(name, other)
-
-    compare.__name__ = compare.__qualname__ = name
-    return compare
 
 
 class ObjectProxy(PassedOn):
@@ -70,10 +62,11 @@ class ObjectProxy(PassedOn):
         **kwds: Options, see `_set_proxy_options`.
 
     Differences from upstream: in-place operators leave the proxy what it is, instead of turning the name into
-    None; proxies to different attributes of one object are compared by asking it; an unsupported comparison
-    gives False; ``bool`` of an object without length is True; iteration ends with the object;
-    ``auto_delete`` waits until all that was made of a proxy has gone. ``no_proxy_types`` has no effect, in
-    both.
+    None; proxies to different attributes of one object are compared by asking it; an operator that the
+    objects do not support is a TypeError, and such an equality False; ``bool`` of an object without length
+    is True; iteration ends with the object; ``auto_delete`` waits until all that was made of a proxy has
+    gone; a reference that was deleted is of no more use, also where the object has others.
+    ``no_proxy_types`` has no effect, in both.
     """
 
     _rpc_addr: bytes
@@ -279,12 +272,12 @@ class ObjectProxy(PassedOn):
     def __eq__(self, other: object) -> Any:
         if isinstance(other, ObjectProxy) and _identity(self) == _identity(other):
             return True
-        return self._compare("__eq__", other)
+        return self._operate("__eq__", other)
 
     def __ne__(self, other: object) -> Any:
-        return self._compare("__ne__", other)
+        return self._operate("__ne__", other)
 
-    def _compare(self, name: str, other: object) -> Any:
+    def _operate(self, name: str, other: object) -> Any:
         result = self._deferred_attr(name)(other, _sync="sync")
         if isinstance(result, ObjectProxy) and result._type_str == "<class 'NotImplementedType'>":
             return NotImplemented
@@ -326,10 +319,10 @@ class ObjectProxy(PassedOn):
     __iand__ = _in_place("__iand__")
     __ior__ = _in_place("__ior__")
     __ixor__ = _in_place("__ixor__")
-    __lt__ = _comparison("__lt__")
-    __le__ = _comparison("__le__")
-    __gt__ = _comparison("__gt__")
-    __ge__ = _comparison("__ge__")
+    __lt__ = _operator("__lt__")
+    __le__ = _operator("__le__")
+    __gt__ = _operator("__gt__")
+    __ge__ = _operator("__ge__")
 
 
 _DEFAULT_OPTIONS: Final[dict[str, Any]] = {

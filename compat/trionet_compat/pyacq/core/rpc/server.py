@@ -121,6 +121,7 @@ class RPCServer:
         self._namespace: dict[str, Any] = {"self": self}
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._is_ending = False
         self._inbox = self._make_inbox()
         self._holder = _ThisProcess()
         self._portal = current_portal()
@@ -152,6 +153,10 @@ class RPCServer:
     def run_lazy(self) -> None:
         """Have this thread work on requests whenever it waits for results. Raises as `run_forever` does."""
         RPCServer.register_server(self)
+
+    def _read_and_process_one(self) -> None:
+        """Wait for a request, and work on it."""
+        self._inbox.serve_one()
 
     def running(self) -> bool:
         """Whether it was not closed yet."""
@@ -270,12 +275,13 @@ class RPCServer:
             self._ended.set()
 
     def _close_host(self, close: Callable[[Holder], None], caller: Holder) -> None:
-        close(caller)
-        self._finish()  # before the client that has asked for it knows
+        if not self._is_ending:
+            self._is_ending = True
+            close(caller)
+            self._finish()  # before the client that has asked for it knows
 
     def _begin_to_end(self) -> None:
-        with contextlib.suppress(RuntimeError):  # a client has ended it meanwhile
-            self._host.close(self._holder)
+        self._host.close(self._holder)
 
     async def _end(self) -> None:
         self._begin_to_end()
