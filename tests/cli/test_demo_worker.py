@@ -39,7 +39,7 @@ class OtherLaser(Laser):
 
 
 @pytest.mark.parametrize(
-    "light", [12.5 * np.sin(np.arange(1000) / 5), 12.0 * WAVEFORM], ids=["line", "power"]
+    "light", [12.5 * np.sin(2 * np.pi * np.arange(1000) / 100 * 3), 12.0 * WAVEFORM], ids=["line", "power"]
 )
 async def test_another_spectrum_is_noticed(light: Any) -> None:
     async with open_memory_rpc_client({"laser": OtherLaser(light)}) as operator:

@@ -18,6 +18,7 @@ from tests.cli.demo import posix_only
 from trionet import ObjectDescription, ObjectServer, pyon, serve_objects
 from trionet.cli.output import descriptions_text
 from trionet.objects import _host
+from trionet.wire.object_values import SERIALIZERS
 
 
 class InterlockOpen(Exception):
@@ -201,6 +202,15 @@ async def test_call(commands: Commands, nursery: trio.Nursery) -> None:
     done = await commands.run("objects", server.address, "call", "spectrum.__setitem__", "0", "5", "--json")
     assert (done.status, done.out) == (0, "null\n")
     assert server.namespace["spectrum"].tolist() == [5, 1, 2]
+
+
+async def test_the_serializer_is_the_one_that_was_asked_for(
+    commands: Commands, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, _ = await start_server(nursery)
+    monkeypatch.delitem(SERIALIZERS, "msgpack")
+    done = await commands.run("objects", server.address, "--serializer", "json", "ls", "note")
+    assert (done.status, done.out) == (0, "note: str\n")
 
 
 async def test_json(commands: Commands, nursery: trio.Nursery) -> None:

@@ -157,6 +157,13 @@ class Odd:
         """\ud800"""
 
 
+async def test_the_insides_of_generators_are_not_described() -> None:
+    async with open_pair() as (client, thing):
+        described = await client.describe(await thing.generator())
+    assert "close" in described.attributes
+    assert not [name for name in described.attributes if name.startswith("gi_")]
+
+
 async def test_odd_objects_are_described_as_far_as_possible() -> None:
     async with open_pair(Odd()) as (client, _):
         described = (await client.published())["thing"]
@@ -180,7 +187,7 @@ class Upstream:
 
     def __init__(self) -> None:
         self.laser = Laser()
-        self._namespace = {"self": self, "laser": self.laser, "value": 42, "sqrt": math.sqrt}
+        self._namespace = {"self": self, "laser": self.laser, "value": 42, "sqrt": math.sqrt, "odd": Odd()}
 
 
 @contextlib.asynccontextmanager
@@ -199,11 +206,13 @@ async def open_upstream(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[
 async def test_servers_of_pyacq_are_asked_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_upstream(monkeypatch) as (client, proxy, laser):
         published = await client.published()
-        assert list(published) == ["laser", "value", "sqrt"]
+        assert list(published) == ["laser", "value", "sqrt", "odd"]
         everything = {**LASER.attributes, "module": ObjectDescription("module")}
         assert as_said_by_trionet(published["laser"]) == dataclasses.replace(LASER, attributes=everything)
         assert published["value"] == ObjectDescription("int")
         assert published["sqrt"].signature == "(x, /)"
+        odd = published["odd"]
+        assert (odd.docstring, odd.signature, odd.attributes["computed"].type) == (None, "(...)", "property")
         assert (await client.describe(proxy.laser.set_power)).docstring == "Set the power."
         assert await client.describe(proxy.laser.counts) == ObjectDescription("numpy.ndarray")
         assert laser.looked_at == []

@@ -6,10 +6,11 @@ process are used, by proxies, an attribute at a time. What is found out is the s
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from trionet.objects._descriptions import UNKNOWN_SIGNATURE, ObjectDescription
-from trionet.objects.proxy import ObjectProxy, reference_of
+from trionet.objects.proxy import ObjectCall, ObjectProxy, reference_of
+from trionet.wire.errors import ConnectionLost, RemoteProtocolError
 
 # Where one of its servers, which publishes itself, keeps what it publishes.
 _NAMESPACE: Final = "_namespace"
@@ -51,7 +52,7 @@ class UpstreamInspection:
             if not name.startswith("_")
         }
         signature = await self._signature(value) if await self._builtins.callable(value) else None
-        return ObjectDescription(_type_name(value), await self._inspect.getdoc(value), signature, attributes)
+        return ObjectDescription(_type_name(value), await self._docstring(value), signature, attributes)
 
     async def _describe_attribute(self, owner: ObjectProxy, name: str) -> ObjectDescription:
         try:
@@ -61,16 +62,30 @@ class UpstreamInspection:
         kind = _type_name(found)
         if kind in _METHODS or kind in _METHODS_IN_C:
             signature = await self._signature(owner.attribute(name))
-            return ObjectDescription("method", await self._inspect.getdoc(found), signature)
+            return ObjectDescription("method", await self._docstring(found), signature)
         if kind in _COMPUTED:
-            return ObjectDescription("property", await self._inspect.getdoc(found))
+            return ObjectDescription("property", await self._docstring(found))
         return ObjectDescription(kind)
 
+    async def _docstring(self, proxy: ObjectProxy) -> str | None:
+        text = await _answer(self._inspect.getdoc(proxy))
+        return text if isinstance(text, str) else None
+
     async def _signature(self, function: ObjectProxy) -> str:
-        try:
-            return str(await self._builtins.str(await self._inspect.signature(function)))
-        except (TypeError, ValueError):
+        signature = await _answer(self._inspect.signature(function))
+        if signature is None:  # of one in C
             return UNKNOWN_SIGNATURE
+        return str(await _answer(self._builtins.str(signature)) or UNKNOWN_SIGNATURE)
+
+
+async def _answer(call: ObjectCall) -> Any:
+    """What comes of a call; None if it fails, whatever the object does with it: the rest is worth knowing."""
+    try:
+        return await call
+    except (ConnectionLost, RemoteProtocolError):
+        raise
+    except Exception:
+        return None
 
 
 def _type_name(proxy: ObjectProxy) -> str:
