@@ -28,6 +28,8 @@ STREAM = (
     + short(b"")
     + PONG
     + long(b"y" * 255, flags=0)
+    + short(b"behind a", flags=1)
+    + short(b"long one")
 )
 EVENTS: list[Event] = [
     Message([b"one"]),
@@ -35,6 +37,7 @@ EVENTS: list[Event] = [
     Message([b"two", b"x" * 300, b""]),
     Pong(b"hi"),
     Message([b"y" * 255]),
+    Message([b"behind a", b"long one"]),
 ]
 
 

@@ -236,7 +236,8 @@ class ZmtpConnection:
             ValueError: for a message without frames.
             BufferError: for a frame that is not contiguous.
         """
-        self._sends_traffic(Unit.MESSAGE)
+        if self.own is not State.TRAFFIC or self.peer is not State.TRAFFIC:
+            self._sends_traffic(Unit.MESSAGE)
         if self._socket_type is SocketType.PULL:
             raise LocalProtocolError("a PULL socket sends no messages")
         return encode_message(frames)
@@ -308,6 +309,11 @@ class ZmtpConnection:
         """
         if self.peer is State.GREETING:
             return self._next_greeting()
+        if self.peer is State.TRAFFIC and not self._frames and self._socket_type is not SocketType.PUSH:
+            # What nearly all messages are, without a call for each frame.
+            frames = self._buffer.next_short_message(self._max_frames)
+            if frames is not None:
+                return Message(frames)
         while self.peer is not State.CLOSED:
             try:
                 received = self._buffer.next_frame()

@@ -36,6 +36,10 @@ Frame = bytes | memoryview
 _LARGE: Final = 64 * 1024
 #: A body of so many bytes needs a long header.
 SHORTEST_LONG: Final = 256
+# By flags and length, because nearly all frames have one of these.
+_SHORT_HEADERS: Final = {
+    flags: [bytes((flags, length)) for length in range(SHORTEST_LONG)] for flags in (0, MORE)
+}
 
 
 class BadFrame(Exception):
@@ -113,6 +117,27 @@ class FrameBuffer:
         """What has come and was not taken."""
         return self._data[self._start :]
 
+    def next_short_message(self, max_frames: int) -> list[Frame] | None:
+        """The frames of the next message, if all of it is there, and all of them are short: in one go.
+
+        None: see what `next_frame` says. Nothing has been taken.
+        """
+        if self._body is not None:
+            return None
+        data, end = self._data, self._start
+        limit = min(len(data), end + self.max_message_frame)
+        frames: list[Frame] = []
+        while end + 2 <= limit and len(frames) < max_frames:
+            flags, start = data[end], end + 2
+            end = start + data[start - 1]
+            if flags > MORE or end > limit:
+                return None
+            frames.append(data[start:end])
+            if not flags:
+                self._start = end
+                return frames
+        return None
+
     def next_frame(self) -> tuple[int, Frame] | None:
         """The flags and the body of the next frame, or None while it is not complete.
 
@@ -181,25 +206,23 @@ def encode_message(frames: Sequence[Buffer]) -> list[Frame]:
     if not frames:
         raise ValueError("a message has one frame at least")
     buffers: list[Frame] = []
-    small = bytearray()
+    small: list[Frame] = []
     last = len(frames) - 1
     for number, frame in enumerate(frames):
         body = frame if type(frame) is bytes else _flat(frame)
         flags = MORE if number < last else 0
         length = len(body)
         if length < SHORTEST_LONG:
-            small.append(flags)
-            small.append(length)
-        else:
-            small.append(flags | LONG)
-            small += length.to_bytes(8, "big")
+            small += (_SHORT_HEADERS[flags][length], body)
+            continue
+        small.append(bytes((flags | LONG,)) + length.to_bytes(8, "big"))
         if length < _LARGE:
-            small += body
+            small.append(body)
         else:
-            buffers += (bytes(small), body)
+            buffers += (b"".join(small), body)
             small.clear()
     if small:
-        buffers.append(bytes(small))
+        buffers.append(b"".join(small))
     return buffers
 
 
