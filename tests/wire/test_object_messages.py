@@ -16,13 +16,13 @@ from trionet.wire.objects import (
     Disconnect,
     ObjectReply,
     decode_from_server,
-    decode_options,
     decode_request,
     encode_disconnect,
     encode_failure,
     encode_request,
     encode_result,
     pack_failure,
+    parse_options,
 )
 
 FOLDER = Path(__file__).parent.parent / "data" / "transcripts"
@@ -54,7 +54,7 @@ def test_requests_are_written_as_upstream_wrote_them(scenario: str) -> None:
         if sender == "client" and frames[0] != _UPSTREAM_ONLY:
             request = decode_request(frames)
             serializer = SERIALIZERS[name]()
-            options = decode_options(serializer, request) if request.options else None
+            options = serializer.revive(parse_options(serializer, request)) if request.options else None
             return_type: Any = request.return_type
             assert encode_request(serializer, request.number, request.action, options, return_type) == frames
             written += 1
@@ -129,7 +129,7 @@ def test_unknown_serializer_is_answered_in_msgpack() -> None:
 def test_options_that_are_no_map_are_refused(options: bytes) -> None:
     request = decode_request([b"0", b"ping", b"auto", b"msgpack", options])
     with pytest.raises(TypeError, match="must be a map"):
-        decode_options(MsgpackSerializer(), request)
+        parse_options(MsgpackSerializer(), request)
 
 
 @pytest.mark.parametrize(

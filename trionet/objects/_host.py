@@ -28,13 +28,11 @@ from trionet.wire.object_values import (
     SERIALIZERS,
     ProxyReference,
     Refer,
-    Serializer,
     is_sent_by_value,
     read_reference,
 )
 from trionet.wire.objects import (
     ObjectRequest,
-    decode_options,
     encode_failure,
     encode_result,
     pack_failure,
@@ -79,6 +77,53 @@ class _Located:
         self.names = names
 
 
+class _Reader:
+    """Reads the options of a request. Attributes of ours that occur in them are not looked up at once."""
+
+    __slots__ = ("_has_located", "_holder", "_host", "_serializer", "options")
+
+    def __init__(self, host: ObjectHost, request: ObjectRequest, holder: Holder) -> None:
+        self._host = host
+        self._holder = holder
+        self._serializer = SERIALIZERS[request.serializer](resolve=self._resolve)
+        self._has_located = False
+        self.options = parse_options(self._serializer, request)
+
+    def revive(self, plain: Any) -> Any:
+        """Make objects of what was parsed; call `complete` before it is used."""
+        return self._serializer.revive(plain)
+
+    def target(self) -> _Located:
+        """What the request is for."""
+        plain = _need(self.options, "obj", object)
+        reference = read_reference(plain)
+        if reference is None or reference.address not in self._host.addresses:
+            return _Located(self.revive(plain), ())
+        return _Located(self._host._use(reference, self._holder), reference.attributes)
+
+    def complete(self, value: Any) -> Any:
+        """Look up the attributes, too: it may be code of the objects that does that."""
+        return self._complete(value) if self._has_located else value
+
+    def _resolve(self, reference: ProxyReference) -> Any:
+        if reference.address not in self._host.addresses:
+            return self._holder.resolve_foreign(reference)
+        value = self._host._use(reference, self._holder)
+        if not reference.attributes and type(value) not in (list, dict):  # nor is that gone into
+            return value
+        self._has_located = True
+        return _Located(value, reference.attributes)
+
+    def _complete(self, value: Any) -> Any:
+        if type(value) is _Located:
+            return self._host.access.look_up(value.value, value.names)
+        if type(value) is list:
+            return [self._complete(item) for item in value]
+        if type(value) is dict:
+            return {key: self._complete(item) for key, item in value.items()}
+        return value
+
+
 class ObjectHost:
     """The objects of one server.
 
@@ -115,14 +160,6 @@ class ObjectHost:
         with self._lock:
             self._holders.discard(holder)
             self._table.release_all(holder)
-
-    def serializer(self, name: str, holder: Holder) -> Serializer:
-        """One for what a holder sends."""
-
-        def resolve(reference: ProxyReference) -> Any:
-            return self.resolve(reference, holder)
-
-        return SERIALIZERS[name](resolve=resolve)
 
     def resolve(self, reference: ProxyReference, holder: Holder) -> Any:
         """What a reference stands for that has come from a holder.
@@ -231,9 +268,6 @@ class ObjectHost:
         failure = pack_failure(error, holder.name, request.number, hide=_OWN_MODULES)
         return encode_failure(SERIALIZERS[request.reply_serializer](), request.number, failure)
 
-    def _options(self, request: ObjectRequest, holder: Holder) -> dict[str, Any]:
-        return decode_options(self.serializer(request.serializer, holder), request)
-
     def _ping(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
         return lambda: "pong"
 
@@ -241,26 +275,26 @@ class ObjectHost:
         return time.perf_counter
 
     def _get_item(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
-        name = _need(self._options(request, holder), "name", str)
+        name = _need(_Reader(self, request, holder).options, "name", str)
         return lambda: self.namespace[name]
 
     def _set_item(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
-        options = self._options(request, holder)
-        name, value = _need(options, "name", str), _need(options, "obj", object)
+        reader = _Reader(self, request, holder)
+        name = _need(reader.options, "name", str)
         self.access.check_set_item(name)
-        return lambda: self.namespace.__setitem__(name, value)
+        value = reader.revive(_need(reader.options, "obj", object))
+        return lambda: self.namespace.__setitem__(name, reader.complete(value))
 
     def _get_obj(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
-        target = self._target(request, holder)[0]
-        return lambda: self.access.look_up(target.value, target.names)
+        return self._looking_up(_Reader(self, request, holder))
 
     def _describe(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
-        target = self._target(request, holder)[0]
+        look_up = self._looking_up(_Reader(self, request, holder))
+        return lambda: pack_description(self._described(look_up()))
 
-        def look() -> Any:
-            return pack_description(self._described(self.access.look_up(target.value, target.names)))
-
-        return look
+    def _looking_up(self, reader: _Reader) -> Callable[[], Any]:
+        target = reader.target()
+        return lambda: self.access.look_up(reader.complete(target.value), target.names)
 
     def _published(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
         def look() -> Any:
@@ -274,28 +308,20 @@ class ObjectHost:
         return describe(value, self.access)
 
     def _call_obj(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
-        target, options = self._target(request, holder)
-        serializer = self.serializer(request.serializer, holder)
-        args = serializer.revive(_need(options, "args", list, []))
-        kwargs = serializer.revive(_need(options, "kwargs", dict, {}))
-        return lambda: self.access.call(target.value, target.names, args, kwargs)
-
-    def _target(self, request: ObjectRequest, holder: Holder) -> tuple[_Located, dict[str, Any]]:
-        """What a request is for, its attributes not looked up yet; and the other options, not revived."""
-        serializer = self.serializer(request.serializer, holder)
-        options = parse_options(serializer, request)
-        plain = _need(options, "obj", object)
-        reference = read_reference(plain)
-        if reference is None or reference.address not in self.addresses:
-            return _Located(serializer.revive(plain), ()), options
-        return _Located(self._use(reference, holder), reference.attributes), options
+        reader = _Reader(self, request, holder)
+        target = reader.target()
+        args = reader.revive(_need(reader.options, "args", list, []))
+        kwargs = reader.revive(_need(reader.options, "kwargs", dict, {}))
+        return lambda: self.access.call(
+            target.value, target.names, reader.complete(args), reader.complete(kwargs)
+        )
 
     def _import(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
-        name = _need(self._options(request, holder), "module", str)
+        name = _need(_Reader(self, request, holder).options, "module", str)
         return lambda: self.access.import_module(name)
 
     def _delete(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
-        options = self._options(request, holder)
+        options = _Reader(self, request, holder).options
         numbers = _need(options, "obj_id", int), _need(options, "ref_id", int)
         with self._lock:
             self._table.release(*numbers, holder)

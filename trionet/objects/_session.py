@@ -23,6 +23,7 @@ from trionet._server import Connection
 from trionet._tasks import open_background_tasks
 from trionet._zmtp_stream import ZmtpStream
 from trionet.objects._host import IMMEDIATE, ObjectHost
+from trionet.objects._incoming import ClientLeft, Incoming
 from trionet.objects._links import Links
 from trionet.wire.errors import CallInfo, RemoteProtocolError, TrionetError
 from trionet.wire.object_values import SERIALIZERS, ProxyReference
@@ -49,6 +50,7 @@ class Service:
         host: The objects.
         links: Connections to servers whose proxies have come as arguments.
         nursery: For requests without reply, which may outlive their client.
+        threads: For methods. Trio's own threads are too few for calls that wait for each other.
     """
 
     host: ObjectHost
@@ -57,11 +59,15 @@ class Service:
     sync_methods: SyncMethods
     max_pending_calls: int
     max_backlog: int
+    threads: trio.CapacityLimiter = field(init=False)
     token: trio.lowlevel.TrioToken = field(default_factory=trio.lowlevel.current_trio_token)
     sessions: set[Session] = field(default_factory=set)
     requests: int = 0
     failed_requests: int = 0
     requests_in_flight: int = 0
+
+    def __post_init__(self) -> None:
+        self.threads = trio.CapacityLimiter(self.max_pending_calls)
 
     def offer_at(self, addresses: Sequence[str]) -> None:
         """Say where the objects are served; the first address is what other servers are told."""
@@ -80,7 +86,7 @@ class Service:
         if self.sync_methods == "inline":
             return function()
         if self.sync_methods == "thread":
-            return (await trio.to_thread.run_sync(lambda: (function(),)))[0]
+            return (await trio.to_thread.run_sync(lambda: (function(),), limiter=self.threads))[0]
         assert callable(self.sync_methods)
         outcomes: list[Outcome[Any]] = []
         done = trio.Event()
@@ -99,8 +105,7 @@ class Session:
     """One client. It is the holder of the references that it was sent, or has used."""
 
     def __init__(self, service: Service, client: Connection, zmtp: ZmtpStream, server_address: str) -> None:
-        identity = zmtp.peer_ready.identity.decode(errors="replace")
-        self.name = identity or zmtp.peer
+        self.name = _printable(zmtp.peer_ready.identity) or zmtp.peer
         self.server_address = server_address
         self.receiver = ""
         self._service = service
@@ -109,7 +114,7 @@ class Session:
         self._zmtp = zmtp
         self._serializer: str | None = None  # of its latest request
         self._has_been_told = False  # that the server ends
-        self._more_has_come = False  # behind the request that is being served
+        self._incoming = Incoming(zmtp)
         self._is_left = False  # because it does not read
         self._slots = trio.Semaphore(service.max_pending_calls)
         self._in_flight = 0
@@ -151,16 +156,9 @@ class Session:
 
     async def _receive(self) -> None:
         count = 0
-        ahead: list[Frame] | None = None
-        while True:
-            frames = ahead or await anext(self._zmtp, None)
-            if frames is None:
-                return  # the client has left
-            with contextlib.suppress(TrionetError):  # it will be raised again, after this request
-                ahead = None
-                ahead = self._zmtp.receive_nowait()
-            self._more_has_come = ahead is not None
-            await self._serve(self._decode(frames))
+        while (frames := await self._incoming.next()) is not None:
+            with contextlib.suppress(ClientLeft):
+                await self._serve(self._decode(frames))
             count += 1
             if count % _REQUESTS_AT_A_STRETCH == 0:
                 await trio.lowlevel.checkpoint()
@@ -204,7 +202,7 @@ class Session:
             if inspect.isawaitable(value):
                 return value
             frame = self._host.finish(request, self, value)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._fail(request, error)
         else:
             self._post(frame)
@@ -213,7 +211,7 @@ class Session:
     async def _await(self, request: ObjectRequest, answer: Awaitable[Any]) -> None:
         try:
             frame = self._host.finish(request, self, await answer)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._fail(request, error)
         else:
             self._post(frame)
@@ -231,10 +229,10 @@ class Session:
             )
 
         try:
-            value, frame = await trio.to_thread.run_sync(execute)
+            value, frame = await trio.to_thread.run_sync(execute, limiter=self._service.threads)
             if value is not None:
                 frame = self._host.finish(request, self, await value)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._fail(request, error)
         else:
             self._post(frame)
@@ -308,7 +306,10 @@ class Session:
             raise
 
     async def _begin(self, request: ObjectRequest) -> None:
-        await self._slots.acquire()
+        try:
+            self._slots.acquire_nowait()
+        except trio.WouldBlock:
+            await self._incoming.wait_turn(self._slots, request.wants_reply)
         self._in_flight += 1
         self._service.requests_in_flight += 1
 
@@ -341,7 +342,7 @@ class Session:
             return
         with contextlib.suppress(TrionetError):  # it is in zmtp.error, and the receiving ends with it
             # Replies to requests that came together leave together.
-            self._zmtp.post([frame], at_once=not self._more_has_come)
+            self._zmtp.post([frame], at_once=not self._incoming.has_more)
 
     def tell_end(self) -> None:
         """Tell the client that the server ends, unless it has said nothing yet."""
@@ -367,6 +368,14 @@ class Session:
             return  # cancelled from outside: the task that writes is, too
         with trio.move_on_after(_FLUSH_TIMEOUT, shield=True), contextlib.suppress(TrionetError):
             await self._zmtp.wait_sent()
+
+
+def _printable(identity: bytes) -> str:
+    """What a client calls itself, for messages: on one line."""
+    text = identity.decode(errors="replace")
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
 
 
 def _forget(answer: Awaitable[Any]) -> None:

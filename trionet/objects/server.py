@@ -165,13 +165,13 @@ async def serve_objects(
         unrestricted: Whether clients may do all that, and whatever Python can, as with upstream's servers:
             for those who could as well log in.
         sync_methods: Where all that is done with objects is executed, but for asynchronous methods.
-            ``"inline"``: in the event loop, so one at a time, and quickly. ``"thread"``: in threads, several
-            at a time. Or a function that is given one without arguments, to be called once, elsewhere, in the
-            order of the requests; such as `concurrent.futures.ThreadPoolExecutor.submit`. While that has to
-            wait for other requests, such as a call back, it needs to let these be executed.
+            ``"inline"``: in the event loop, so one at a time, and quickly. ``"thread"``: in threads, up to
+            ``max_pending_calls`` at a time. Or a function that is given one without arguments, to be called
+            once, elsewhere, in the order of the requests; such as `ThreadPoolExecutor.submit`. While that has
+            to wait for other requests, such as a call back, it needs to let these be executed.
         max_message_size: Longest request accepted, in bytes; a longer one ends the connection.
-        max_pending_calls: Requests of one client that may be executed at the same time; further ones are not
-            read until then.
+        max_pending_calls: Requests of one client that may be executed at the same time; further ones wait,
+            and no more than a few of them are read.
         max_backlog: Bytes of replies that may wait for a client to read them; a client that exceeds it is
             disconnected, with a line in the log. A single longer reply is sent.
         max_proxies: Proxies that one client may have; calls that would give it more fail.

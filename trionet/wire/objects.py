@@ -124,23 +124,21 @@ def decode_request(frames: Sequence[Frame]) -> ObjectRequest:
     return ObjectRequest(int(number[1]), action, return_type, serializer, frames[4])
 
 
+def wants_reply(frames: Sequence[Frame]) -> bool:
+    """Whether a request that was not decoded yet is to be answered."""
+    return not (frames and bytes(frames[0][:_LONGEST_NAME]).lstrip().startswith(b"-"))
+
+
 def _name(frame: Frame) -> str:
     return bytes(frame[:_LONGEST_NAME]).decode(errors="replace")
 
 
-def decode_options(serializer: Serializer, request: ObjectRequest) -> dict[str, Any]:
-    """What an action needs, revived.
+def parse_options(serializer: Serializer, request: ObjectRequest) -> dict[str, Any]:
+    """What an action needs, still to be revived.
 
     Raises:
-        ValueError: if they cannot be read. TypeError: if they are no map.
-        Exception: what reviving a proxy raises.
+        ValueError: if it cannot be read. TypeError: if it is no map.
     """
-    options: dict[str, Any] = serializer.revive(parse_options(serializer, request))
-    return options
-
-
-def parse_options(serializer: Serializer, request: ObjectRequest) -> dict[str, Any]:
-    """The same, not revived yet."""
     if not request.options:
         return {}
     options = serializer.parse(request.options)
