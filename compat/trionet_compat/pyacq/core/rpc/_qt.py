@@ -47,6 +47,7 @@ class QtInbox:
 
     def __init__(self) -> None:
         self._works: deque[Callable[[], object]] = deque()
+        self._taken = 0
         self._loops: list[Any] = []  # of those that wait, the innermost last
         self._receiver = _Receiver(self._take)
 
@@ -68,9 +69,9 @@ class QtInbox:
                 self._loops.pop()
 
     def serve_one(self) -> None:
-        while not self._works:
+        before = self._taken
+        while self._taken == before:
             QtCore.QCoreApplication.processEvents(QtCore.QEventLoop.ProcessEventsFlag.WaitForMoreEvents)
-        self._take()
 
     def serve_rest(self) -> None:
         while self._works:
@@ -81,7 +82,9 @@ class QtInbox:
 
     def _take(self) -> None:
         if self._works:
-            self._works.popleft()()
+            work = self._works.popleft()
+            self._taken += work != self._quit
+            work()
 
     def _quit(self) -> None:
         for loop in self._loops:  # all of them: the outer ones leave when the inner ones have

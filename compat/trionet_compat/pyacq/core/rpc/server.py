@@ -318,6 +318,12 @@ class QtRPCServer(RPCServer):
         """Have the event loop of this thread work on requests from now on. Raises as for `RPCServer`."""
         self.run_lazy()
 
+    def close(self) -> None:
+        """As for `RPCServer`."""
+        super().close()
+        if self._thread is threading.current_thread():
+            self._inbox.serve_rest()  # or the next event loop would end at once
+
     def _finish(self) -> None:
         if self.quit_on_close and not self._closed:
             from trionet_compat.pyacq.core.rpc._qt import quit_application
