@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _BATCH: Final = 1 << 16
 # What has to wait for the peer is sent in pieces of this size, so that `unsent` tells whether it reads.
 _PIECE: Final = 1 << 18
-# After so many messages that needed no waiting, other tasks have their turn.
+# After so many messages, or commands, that needed no waiting, other tasks have their turn.
 _MESSAGES_AT_A_STRETCH: Final = 64
 # Seconds for telling a peer why it is refused.
 _FAREWELL: Final = 1.0
@@ -49,10 +49,14 @@ class _Outgoing:
     __slots__ = ("buffers", "is_begun", "is_sent", "size")
 
     def __init__(self, buffers: list[Frame], *, is_begun: bool) -> None:
-        self.buffers = buffers
-        self.size = sum(map(len, buffers))
+        self.replace(buffers)
         self.is_begun = is_begun
         self.is_sent = False
+
+    def replace(self, buffers: list[Frame]) -> None:
+        """Send something else instead."""
+        self.buffers = buffers
+        self.size = sum(map(len, buffers))
 
 
 class ZmtpStream:
@@ -85,6 +89,7 @@ class ZmtpStream:
         self._patience: float | None = None  # seconds of silence that are too many
         self._peer_has_left = False
         self._taken = 0
+        self._has_more = False  # that was not looked at, because of so many commands
 
     # -- receiving -------------------------------------------------------------------------------------
 
@@ -108,8 +113,11 @@ class ZmtpStream:
         return frames
 
     def receive_nowait(self) -> list[Frame] | None:
-        """The next message if it has come already, else None. Raises as `receive` does."""
-        while True:
+        """The next message if it has come already, else None. Raises as `receive` does.
+
+        It does not look behind many commands in a row: `receive` does.
+        """
+        for _ in range(_MESSAGES_AT_A_STRETCH):
             if self.error is not None:
                 raise self.error.with_traceback(None)
             try:
@@ -122,6 +130,8 @@ class ZmtpStream:
                 return None
             if isinstance(event, Ping):
                 self._answer(event)
+        self._has_more = True
+        return None
 
     def __aiter__(self) -> ZmtpStream:
         return self
@@ -137,6 +147,10 @@ class ZmtpStream:
 
     async def _receive_more(self) -> None:
         """Give the state machine more data, or lose the connection."""
+        if self._has_more:
+            self._has_more = False
+            await trio.lowlevel.checkpoint()
+            return
         try:
             with trio.move_on_after(self._patience) if self._patience else contextlib.nullcontext():
                 if await self._receive_some():
@@ -169,9 +183,12 @@ class ZmtpStream:
         """Post a PONG. If one waits still, the new one takes its place: a peer cannot make them pile up."""
         if ping.time_to_live:
             self._patience = min(ping.time_to_live, self._patience or ping.time_to_live)
-        if self._pong is not None:
-            self._withdraw(self._pong)
-        self._pong = self._post([self._wire.pong(ping.context)])
+        answer = self._wire.pong(ping.context)
+        if self._pong is None or self._pong.is_begun:
+            self._pong = self._post([answer])
+        else:
+            self.unsent += len(answer) - self._pong.size
+            self._pong.replace([answer])
 
     # -- sending ---------------------------------------------------------------------------------------
 

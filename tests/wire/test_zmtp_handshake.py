@@ -181,6 +181,7 @@ def test_identities_that_libzmq_does_not_take(identity: bytes) -> None:
         (command(b"ERROR", b"\x05no!!!more"), "refused by the peer: no!!!"),
         (command(b"ERROR", b"\xffno"), "refused by the peer: no"),
         (command(b"ERROR"), "refused by the peer: "),
+        (command(b"ERROR", b"\x04a\n\x1bb"), "refused by the peer: a\ufffd\ufffdb"),
         (DEALER_READY + command(b"ERROR", b"\x02no"), "refused by the peer: no"),
         (command(b"READY", b"\x0bSocket-Type"), "cut off"),
         (command(b"READY", b"\x0bSocket-Type\0\0\0\x07DEALER"), "cut off"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.wire.pair import cut
 from tests.wire.zmtp_bytes import PING, PONG, command, events_of, long, ready_connection, short
 from trionet.wire.errors import LocalProtocolError, RemoteProtocolError
-from trionet.wire.zmtp import Event, Message, Ping, Pong, SocketType, ZmtpConnection
+from trionet.wire.zmtp import Event, Message, OtherCommand, Ping, Pong, SocketType, ZmtpConnection
 from trionet.wire.zmtp_frames import Frame
 
 LARGE = 64 * 1024
@@ -34,6 +34,7 @@ STREAM = (
 EVENTS: list[Event] = [
     Message([b"one"]),
     Ping(1.0, b"hi"),
+    OtherCommand(b"FUTURE"),
     Message([b"two", b"x" * 300, b""]),
     Pong(b"hi"),
     Message([b"y" * 255]),

@@ -160,7 +160,14 @@ class Pong:
     context: bytes
 
 
-Event = PeerGreeted | PeerReady | Message | Ping | Pong
+@dataclass(frozen=True, slots=True)
+class OtherCommand:
+    """A command that is not known here, to be ignored. It is told because a peer may send many of them."""
+
+    name: bytes
+
+
+Event = PeerGreeted | PeerReady | Message | Ping | Pong | OtherCommand
 
 
 class ZmtpConnection:
@@ -355,7 +362,7 @@ class ZmtpConnection:
         self._buffer.max_message_frame = self._max_message_size
         return Message(frames)
 
-    def _command(self, body: Frame) -> Event | None:
+    def _command(self, body: Frame) -> Event:
         try:
             name, data = decode_command(body)
             unit = _COMMANDS.get(name, Unit.OTHER)
@@ -371,7 +378,7 @@ class ZmtpConnection:
                     raise self._refuse(f"refused by the peer: {decode_reason(data)}")
         except ValueError as error:
             raise self._refuse(str(error)) from None
-        return None
+        return OtherCommand(name)
 
     def _peer_ready(self, properties: dict[str, bytes]) -> PeerReady:
         """Who the peer is. RFC 37 does not distinguish cases in the names of properties."""

@@ -116,5 +116,8 @@ def decode_ping(data: bytes) -> tuple[float, bytes]:
 
 
 def decode_reason(data: bytes) -> str:
-    """The text of an ERROR, as far as it is one."""
-    return data[1 : 1 + data[0]].decode("ascii", "replace") if data else ""
+    """The text of an ERROR, as far as it is one, on one line."""
+    text = data[1 : 1 + data[0]].decode("ascii", "replace") if data else ""
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
