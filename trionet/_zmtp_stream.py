@@ -262,7 +262,8 @@ class ZmtpStream:
         self._queue.append(outgoing)
         self.unsent += outgoing.size
         if self._has_writer:
-            self._idle_writer.unpark()
+            if self._idle_writer:
+                self._idle_writer.unpark()
         else:
             self._has_writer = True
             self._nursery.start_soon(self._write)

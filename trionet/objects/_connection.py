@@ -285,7 +285,8 @@ class ObjectConnection:
         call = self._pending.pop(reply.number, None)
         if call is None:
             return  # upstream ignores it, too
-        self._slot_queue.unpark()
+        if self._slot_queue:
+            self._slot_queue.unpark()
         if reply.failure is not None:
             info = self._info(call.name, call._started, reply.failure.traceback)
             call._settle(Error(rebuild(reply.failure, info)))

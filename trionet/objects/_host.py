@@ -45,6 +45,7 @@ _OWN_MODULES: Final = ("trionet.", "trio.", "outcome.", "importlib.")
 
 # Short cuts for what most results are.
 _NEVER_PROXIES: Final = frozenset({type(None), bool, float, str})
+_SMALL: Final = range(-(1 << 63), 1 << 63)
 _PLAIN: Final = {name: kind() for name, kind in SERIALIZERS.items()}
 
 
@@ -255,7 +256,7 @@ class ObjectHost:
         if not request.wants_reply:
             return None
         as_proxy = request.return_type == "proxy"
-        if type(value) in _NEVER_PROXIES and not as_proxy:
+        if not as_proxy and (type(value) in _NEVER_PROXIES or (type(value) is int and value in _SMALL)):
             return encode_result(_PLAIN[request.serializer], request.number, value)
         with self.referring(holder) as refer:
             serializer = SERIALIZERS[request.serializer](refer)

@@ -12,7 +12,7 @@ import binascii
 import datetime
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -98,8 +98,15 @@ class Serializer(ABC):
             ValueError: if it contains itself, a time with a time zone, text that is not Unicode, or the
                 reserved key in a map: reading it would give something else.
         """
+        return self._dumps(self._plain, value)
+
+    def dumps_items(self, items: Mapping[str, Any]) -> bytes:
+        """Write a map whose keys are ours, and need not be looked at. Raises as `dumps` does."""
+        return self._dumps(self._plain_items, items)
+
+    def _dumps(self, make_plain: Callable[[Any], Any], value: Any) -> bytes:
         try:
-            return self._write(self._plain(value))
+            return self._write(make_plain(value))
         except RecursionError:
             raise ValueError("the value contains itself, or is nested too deeply") from None
         except OverflowError as error:
@@ -176,6 +183,9 @@ class Serializer(ABC):
         if TYPE_KEY in items:
             raise ValueError(f"the key {TYPE_KEY!r} is reserved: the other side would not get this map")
         return {self._plain_key(key): self._plain(value) for key, value in items.items()}
+
+    def _plain_items(self, items: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value if type(value) in _ATOMS else self._plain(value) for key, value in items.items()}
 
     def _plain_key(self, key: Any) -> Any:
         if type(key) in _ATOMS_AND_INT:

@@ -32,9 +32,15 @@ NO_REPLY: Final = -1
 _FRAMES_OF_REQUEST: Final = 5
 
 # Upstream takes whatever Python reads as a number. More digits could not be answered in msgpack.
-_NUMBER: Final = re.compile(rb"\s*([+-]?[0-9]{1,18})\s*")
+_MOST_DIGITS: Final = 18
+_NUMBER: Final = re.compile(rb"\s*([+-]?[0-9]{1,%d})\s*" % _MOST_DIGITS)
 _LONGEST_NAME: Final = 256
 _ANSWER_WITH: Final = "msgpack"
+# What nearly all requests consist of, for a quick look.
+_WORDS: Final[dict[Frame, str]] = {
+    word.encode(): word
+    for word in ("call_obj", "get_obj", "get_item", "delete", "ping", "auto", "proxy", "value", *SERIALIZERS)
+}
 
 
 @dataclass(slots=True)
@@ -103,7 +109,7 @@ def encode_request(
         action.encode(),
         return_type.encode(),
         serializer.name.encode(),
-        b"" if options is None else serializer.dumps(options),
+        b"" if options is None else serializer.dumps_items(options),
     ]
 
 
@@ -117,11 +123,23 @@ def decode_request(frames: Sequence[Frame]) -> ObjectRequest:
         raise RemoteProtocolError(
             f"a request of {len(frames)} frames, instead of {_FRAMES_OF_REQUEST}: no client of object proxies"
         )
-    number = _NUMBER.fullmatch(frames[0]) if len(frames[0]) < _LONGEST_NAME else None
+    number, action, return_type, serializer, options = frames
+    return ObjectRequest(
+        _read_number(number),
+        _WORDS.get(action) or _name(action),
+        _WORDS.get(return_type) or _name(return_type),
+        _WORDS.get(serializer) or _name(serializer),
+        options,
+    )
+
+
+def _read_number(frame: Frame) -> int:
+    if type(frame) is bytes and frame.isdigit() and len(frame) <= _MOST_DIGITS:
+        return int(frame)
+    number = _NUMBER.fullmatch(frame) if len(frame) < _LONGEST_NAME else None
     if number is None:
-        raise RemoteProtocolError(f"a request without a number: {bytes(frames[0][:40])!r}")
-    action, return_type, serializer = map(_name, frames[1:4])
-    return ObjectRequest(int(number[1]), action, return_type, serializer, frames[4])
+        raise RemoteProtocolError(f"a request without a number: {bytes(frame[:40])!r}")
+    return int(number[1])
 
 
 def wants_reply(frames: Sequence[Frame]) -> bool:
@@ -164,7 +182,7 @@ def encode_failure(serializer: Serializer, number: int, failure: PackedException
 
 
 def _encode_reply(serializer: Serializer, number: int, value: Any, error: Any) -> bytes:
-    return serializer.dumps({"action": "return", "req_id": number, "rval": value, "error": error})
+    return serializer.dumps_items({"action": "return", "req_id": number, "rval": value, "error": error})
 
 
 def _text(line: str) -> str:
@@ -189,11 +207,12 @@ def decode_from_server(serializer: Serializer, frames: Sequence[Frame]) -> Objec
         reply = serializer.parse(frames[0])
     except ValueError as error:
         raise RemoteProtocolError(f"expected a reply: {error}") from error
-    match reply:
-        case {"action": "disconnect"}:
-            return Disconnect()
-        case {"action": "return", "req_id": int(number)}:
+    if isinstance(reply, dict):
+        action, number = reply.get("action"), reply.get("req_id")
+        if action == "return" and isinstance(number, int):
             return ObjectReply(number, reply.get("rval"), _read_failure(reply.get("error")))
+        if action == "disconnect":
+            return Disconnect()
     raise RemoteProtocolError(f"expected a reply, not {str(reply)[:80]}")
 
 
