@@ -149,6 +149,8 @@ def described(data: bytes, dtype: Any, shape: Any) -> bytes:
         "[('a', '<i4', 9999999999999999)]",
         "[5]",
         "x" * 100_000,
+        str({"names": [*"abcdefghi"], "formats": ["<i4"] * 9, "offsets": [0] * 9, "itemsize": 4}),
+        str({"names": ["a"], "formats": [("?", (9,))], "offsets": [0], "itemsize": 1}),
         7,
         None,
     ],
@@ -157,6 +159,23 @@ def described(data: bytes, dtype: Any, shape: Any) -> bytes:
 def test_text_that_is_no_dtype_is_refused(dtype: Any) -> None:
     with pytest.raises(ValueError, match="dtype"):
         MsgpackSerializer().loads(described(b"\0" * 8, dtype, [1]))
+
+
+def test_names_of_a_received_structure_may_be_changed() -> None:
+    """Nobody else receives it with other names for that."""
+    data = described(bytes(8), "[('a', '<i4'), ('b', [('c', '<i4')])]", [1])
+    for _ in range(2):
+        array = MsgpackSerializer().loads(data)
+        assert array.dtype.names == ("a", "b")
+        assert array.dtype["b"].names == ("c",)
+        array.dtype.names = ("x", "y")
+        array.dtype["y"].names = ("z",)
+
+
+def test_fields_may_overlap() -> None:
+    union = {"names": ["whole", "low"], "formats": ["<i4", "<i2"], "offsets": [0, 0], "itemsize": 4}
+    array = MsgpackSerializer().loads(described(b"\1\0\1\0", str(union), [1]))
+    assert (array["whole"][0], array["low"][0]) == (0x10001, 1)
 
 
 @pytest.mark.parametrize(

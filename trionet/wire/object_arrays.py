@@ -22,6 +22,8 @@ _LONGEST_DTYPE: Final = 1 << 16
 _MAX_DIMENSIONS: Final = 64
 # Structures inside structures.
 _MAX_DEPTH: Final = 16
+# Fields may overlap, as those of a union do. So often, on average, a byte may be part of one.
+_MOST_OVERLAPS: Final = 8
 # Items of no bytes take no memory, but whoever makes a list of them would.
 _MOST_ITEMS_OF_NOTHING: Final = 1 << 16
 
@@ -93,22 +95,37 @@ def _read_dtype(text: object) -> np.dtype[Any]:
     return parse_dtype(text)
 
 
-@lru_cache(maxsize=256)
 def parse_dtype(text: str) -> np.dtype[Any]:
-    """The dtype that numpy prints like this.
+    """The dtype that numpy prints like this. A structure is a new one, because its names can be changed.
 
     Raises:
         ValueError: if it prints none like this, or one with Python objects in it.
     """
+    dtype: np.dtype[Any] = np.dtype(_described(text))
+    return dtype
+
+
+@lru_cache(maxsize=256)
+def _described(text: str) -> Any:
     shown = text if len(text) <= 80 else f"{text[:80]}..."
     try:
-        described = text if text[:1] not in ("[", "{", "(") else ast.literal_eval(text)
-        dtype: np.dtype[Any] = np.dtype(_checked(described, 0))
+        described = _checked(text if text[:1] not in ("[", "{", "(") else ast.literal_eval(text), 0)
+        dtype: np.dtype[Any] = np.dtype(described)
+        if _bytes_of_fields(dtype) > _MOST_OVERLAPS * dtype.itemsize:
+            raise ValueError("too many fields overlap")
     except (ValueError, TypeError, SyntaxError, OverflowError, MemoryError, RecursionError) as error:
         raise ValueError(f"not a dtype that can be carried: {shown!r} ({error})") from None
     if dtype.hasobject:
         raise ValueError(f"not a dtype that can be carried: {shown!r}")
-    return dtype
+    return described
+
+
+def _bytes_of_fields(dtype: np.dtype[Any]) -> int:
+    """How many bytes of an item have to be looked at, if all fields are."""
+    base, lengths = dtype.base, dtype.shape
+    fields = [base[name] for name in base.names or ()]
+    size = sum(map(_bytes_of_fields, fields)) if fields else base.itemsize
+    return size * math.prod(lengths)
 
 
 def _checked(described: object, depth: int) -> Any:
