@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from trionet.wire.errors import RemoteError, RemoteProtocolError
@@ -24,6 +25,7 @@ from trionet.wire.objects import (
     pack_failure,
     parse_options,
 )
+from trionet.wire.zmtp_frames import Frame
 
 FOLDER = Path(__file__).parent.parent / "data" / "transcripts"
 SESSIONS = ("msgpack_session", "json_session", "close_disconnect")
@@ -119,6 +121,15 @@ def test_number_is_read_as_upstream_reads_it() -> None:
     assert not decode_request([b"-7", b"ping", b"auto", b"msgpack", b""]).wants_reply
 
 
+@pytest.mark.parametrize("place", [1, 2, 3])
+def test_names_that_are_too_long_are_unknown(place: int) -> None:
+    """Frames of this size are views."""
+    frames: list[Frame] = [b"1", b"ping", b"auto", b"msgpack", b""]
+    frames[place] = np.full(100_000, ord("x"), np.uint8).data.toreadonly()
+    request = decode_request(frames)
+    assert (request.action, request.return_type, request.serializer)[place - 1] == "x" * 256
+
+
 def test_unknown_serializer_is_answered_in_msgpack() -> None:
     request = decode_request([b"0", b"ping\xff", b"auto", b"pickle", b""])
     assert request.serializer == "pickle"
@@ -158,6 +169,7 @@ def test_what_is_no_reply_is_refused(reply: list[bytes]) -> None:
         (["ValueError", []], ("ValueError", "")),
         (["ValueError", "ValueError: x"], ("ValueError", "x")),
         ("just text", ("str", "")),
+        pytest.param(["x" * 999, ["x" * 256 + ": a"]], ("x" * 256, "a"), id="long"),
     ],
 )
 def test_errors_are_read_liberally(error: Any, read: tuple[str, str]) -> None:

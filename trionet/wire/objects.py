@@ -124,13 +124,7 @@ def decode_request(frames: Sequence[Frame]) -> ObjectRequest:
             f"a request of {len(frames)} frames, instead of {_FRAMES_OF_REQUEST}: no client of object proxies"
         )
     number, action, return_type, serializer, options = frames
-    return ObjectRequest(
-        _read_number(number),
-        _WORDS.get(action) or _name(action),
-        _WORDS.get(return_type) or _name(return_type),
-        _WORDS.get(serializer) or _name(serializer),
-        options,
-    )
+    return ObjectRequest(_read_number(number), _name(action), _name(return_type), _name(serializer), options)
 
 
 def _read_number(frame: Frame) -> int:
@@ -148,7 +142,8 @@ def wants_reply(frames: Sequence[Frame]) -> bool:
 
 
 def _name(frame: Frame) -> str:
-    return bytes(frame[:_LONGEST_NAME]).decode(errors="replace")
+    word = _WORDS.get(frame) if type(frame) is bytes else None  # a view of much cannot be looked up
+    return word or bytes(frame[:_LONGEST_NAME]).decode(errors="replace")
 
 
 def parse_options(serializer: Serializer, request: ObjectRequest) -> dict[str, Any]:
@@ -242,7 +237,7 @@ def _read_failure(error: Any) -> PackedException | None:
     if error is None:
         return None
     pair = error if isinstance(error, list) and len(error) == 2 else [type(error).__name__, [str(error)]]
-    name, lines = str(pair[0]), pair[1]
+    name, lines = str(pair[0])[:_LONGEST_NAME], pair[1]
     texts = tuple(map(str, lines)) if isinstance(lines, list) else (str(lines),)
     return PackedException(name, _message(name, texts), texts)
 
