@@ -14,9 +14,11 @@ import trio
 
 from trionet._connect import CONNECT_TIMEOUT, connect
 from trionet._server import AnyListener, listening_addresses, open_listeners
-from trionet._transport import Transport, format_address, open_transport
+from trionet._transport import Transport, format_address, local_host, open_transport
 
 _FORMS: Final = "tcp://HOST:PORT or ipc://PATH"
+# How listeners on all interfaces are called by the system.
+_ALL_INTERFACES: Final = ("0.0.0.0", "::")
 # Seconds for finding out whether somebody listens at a socket file.
 _PROBE_TIMEOUT: Final = 1.0
 
@@ -175,10 +177,12 @@ class _IpcListener(trio.abc.Listener[trio.SocketStream]):
         return await self._listener.accept()
 
     async def aclose(self) -> None:
-        if self._inode is not None and _inode(self.endpoint.path) == self._inode:
-            os.unlink(self.endpoint.path)
-        self._inode = None
-        await self._listener.aclose()
+        try:
+            if self._inode is not None and _inode(self.endpoint.path) == self._inode:
+                os.unlink(self.endpoint.path)
+        finally:
+            self._inode = None
+            await self._listener.aclose()
 
 
 def _inode(path: str) -> tuple[int, int] | None:
@@ -199,3 +203,21 @@ def listening_endpoints(listeners: Sequence[AnyListener]) -> tuple[str, ...]:
     """The addresses at which clients find these listeners; those of ``tcp`` with their real ports."""
     tcp = [str(TcpEndpoint(host, port)) for host, port in listening_addresses(listeners)]
     return (*tcp, *(str(one.endpoint) for one in listeners if isinstance(one, _IpcListener)))
+
+
+def address_towards(stream: trio.abc.Stream | None, endpoints: Sequence[str]) -> str:
+    """The address, of those where we listen, at which the other side of a connection finds us.
+
+    Who listens on all interfaces has no address of its own: then it is that of our end of the connection.
+    """
+    first = parse_endpoint(endpoints[0])
+    host = None if stream is None else local_host(stream)
+    if host is None or not isinstance(first, TcpEndpoint):
+        return endpoints[0]
+    listening = [parsed for parsed in map(parse_endpoint, endpoints) if isinstance(parsed, TcpEndpoint)]
+    for endpoint in listening:
+        if endpoint.host == host:
+            return str(endpoint)
+    if any(endpoint.host in _ALL_INTERFACES for endpoint in listening):
+        return str(TcpEndpoint(host, first.port))
+    return endpoints[0]

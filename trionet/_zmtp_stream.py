@@ -278,6 +278,7 @@ class ZmtpStream:
         self.unsent -= outgoing.size
         self._sent.unpark_all()
 
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C is for the program, not for tasks that it does not see
     async def _write(self) -> None:
         """Send what is posted; park while there is nothing."""
         try:
@@ -345,6 +346,7 @@ class ZmtpStream:
             with trio.move_on_after(_FAREWELL), contextlib.suppress(ConnectionLost):
                 await self.wait_sent()
 
+    @trio.lowlevel.enable_ki_protection
     async def send_heartbeats(self, interval: float, patience: float) -> None:
         """Send PINGs; but none while the one before has not left. Lose the connection to a silent peer."""
         self._patience = patience

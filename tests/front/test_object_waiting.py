@@ -152,6 +152,21 @@ async def test_client_whose_requests_wait_gets_signs_of_life() -> None:
                 assert server.statistics().requests_in_flight == 1
 
 
+async def test_client_is_told_that_the_server_ends_also_while_requests_wait() -> None:
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(
+            lambda **kw: trionet.serve_objects({"thing": Thing()}, max_pending_calls=1, **kw)
+        )
+        async with trionet.open_object_client(server.address) as client:
+            thing = await client.get("thing")
+            for _ in range(4):
+                thing.wait().start()
+            await trio.testing.wait_all_tasks_blocked()
+            server.cancel_scope.cancel()
+            await client.wait_disconnected()
+            assert client.disconnect_reason == "the server has ended"
+
+
 async def test_name_of_a_client_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
     async with open_server() as server:
         transport = await connect(*server.addresses[0])

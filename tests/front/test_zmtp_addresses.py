@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 
 import pytest
+import trio
+from trio import testing
 
 from trionet._zmtp_endpoints import (
     Endpoint,
     IpcEndpoint,
     TcpEndpoint,
+    address_towards,
     connect_endpoint,
     parse_endpoint,
 )
@@ -75,3 +78,21 @@ def test_what_is_no_address(address: str, reason: str) -> None:
 async def test_addresses_that_are_only_for_listening(address: str) -> None:
     with pytest.raises(ValueError, match="can be listened at, but not connected to"):
         await connect_endpoint(parse_endpoint(address))
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "address"),
+    [
+        (["ipc:///run/laser"], "ipc:///run/laser"),
+        (["tcp://10.0.0.1:5", "tcp://127.0.0.1:5"], "tcp://127.0.0.1:5"),
+        (["tcp://10.0.0.1:5"], "tcp://10.0.0.1:5"),
+        (["tcp://0.0.0.0:5"], "tcp://127.0.0.1:5"),
+        (["tcp://[::]:5"], "tcp://127.0.0.1:5"),
+    ],
+    ids=str,
+)
+async def test_address_is_the_one_that_the_other_side_can_reach(endpoints: list[str], address: str) -> None:
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listeners[0], await testing.open_stream_to_socket_listener(listeners[0]) as stream:
+        assert address_towards(stream, endpoints) == address
+    assert address_towards(None, endpoints) == endpoints[0]

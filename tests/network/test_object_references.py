@@ -49,6 +49,40 @@ async def test_function_that_is_passed_again_and_again_is_one_reference() -> Non
         assert ours.statistics().objects == 3
 
 
+async def test_server_on_all_interfaces_tells_others_an_address_that_leads_to_it() -> None:
+    class Target:
+        async def call(self, proxy: Any) -> str:
+            return f"{proxy} {await proxy()}"
+
+    async with open_server(Target()) as theirs, open_server(address="tcp://*:*") as ours:
+        assert ours.address.startswith("tcp://0.0.0.0:")
+        async with trionet.open_object_client(theirs.address, server=ours) as client:
+            target = await client.get("thing")
+            said = await target.call(lambda: "called")
+            assert said.startswith(f"<ObjectProxy for tcp://127.0.0.1:{ours.port}[0]")
+            assert said.endswith("called")
+
+
+async def test_nothing_is_kept_of_servers_that_were_connected_to() -> None:
+    async with open_server() as owner, open_server() as other:
+        async with trionet.open_object_client(owner.address) as client:
+            thing = await client.get("thing")
+            async with trionet.open_object_client(other.address) as second:
+                await thing.child.set(await second.get("thing"))
+            foreign = await thing.child.get()
+
+            async def add() -> None:
+                with contextlib.suppress(KeyError):  # its client has gone
+                    await foreign.add(1)
+
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(add)
+            links = foreign._sender
+            assert links._opening == {}
+            assert set(links._connections) == {owner.address, other.address}
+
+
 async def test_what_is_lent_to_one_is_not_lent_to_another() -> None:
     """Two connections of ours hold it, each with a reference of its own."""
     local = Thing()

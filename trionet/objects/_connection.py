@@ -209,6 +209,7 @@ class ObjectConnection:
             options = {"obj_id": object_id, "ref_id": reference_id}
             self._post(encode_request(self._reader, NO_REPLY, "delete", options), False)
 
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C is for the program, not for tasks that it does not see
     async def run(self) -> None:
         """Read until the connection is lost. Nothing is raised for that."""
         try:

@@ -11,7 +11,7 @@ import itertools
 import os
 import socket
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from trionet._connect import CONNECT_TIMEOUT
 from trionet._server import HANDSHAKE_TIMEOUT
 from trionet._transport import peer_name
 from trionet._zmtp import open_zmtp
-from trionet._zmtp_endpoints import connect_endpoint, parse_endpoint
+from trionet._zmtp_endpoints import address_towards, connect_endpoint, parse_endpoint
 from trionet._zmtp_stream import ZmtpStream
 from trionet.objects._connection import MAX_BACKLOG, MAX_PENDING_CALLS, ObjectConnection, PendingCall
 from trionet.objects._host import ObjectHost
@@ -61,14 +61,14 @@ class Links:
         host: Our own objects, if others may have proxies to them.
 
     Attributes:
-        own_address: Where our own objects are served.
+        own_addresses: Where our own objects are served.
     """
 
     def __init__(self, nursery: trio.Nursery, options: LinkOptions, host: ObjectHost | None) -> None:
         self._nursery = nursery
         self._options = options
         self._host = host
-        self.own_address = ""
+        self.own_addresses: Sequence[str] = ()
         self._connections: dict[str, ObjectConnection] = {}
         self._is_closed = False
         self._opening: dict[str, trio.Lock] = {}
@@ -90,22 +90,27 @@ class Links:
                 handshake_timeout=options.handshake_timeout,
             ) as zmtp,
             # As the server calls itself, if it is not an address behind others.
-            self.open_over(zmtp, address, f"tcp://{peer_name(transport.stream)}") as connection,
+            self.open_over(
+                zmtp, address, f"tcp://{peer_name(transport.stream)}", stream=transport.stream
+            ) as connection,
         ):
             yield connection
 
     @contextlib.asynccontextmanager
     async def open_over(
-        self, zmtp: ZmtpStream, address: str, *aliases: str
+        self, zmtp: ZmtpStream, address: str, *aliases: str, stream: trio.abc.Stream | None = None
     ) -> AsyncIterator[ObjectConnection]:
         """The same over a connection that has shaken hands. Aliases are the server's other addresses."""
         options = self._options
+        own_address = "" if not self.own_addresses else address_towards(stream, self.own_addresses)
+        if self._host is not None and own_address:
+            self._host.addresses.add(own_address)
         connection = ObjectConnection(
             zmtp,
             (address, *aliases),
             self,
             self._host,
-            own_address=self.own_address,
+            own_address=own_address,
             serializer=options.serializer,
             max_pending_calls=options.max_pending_calls,
             max_backlog=options.max_backlog,
@@ -141,9 +146,15 @@ class Links:
             return found
         if self._is_closed or address in self._connections:
             raise self._lost(address, name)
-        async with self._opening.setdefault(address, trio.Lock()):
-            return self.live(address) or await self._nursery.start(self._keep, address)
+        opening = self._opening.setdefault(address, trio.Lock())
+        try:
+            async with opening:
+                return self.live(address) or await self._nursery.start(self._keep, address)
+        finally:
+            if not opening.locked():  # nobody is next
+                self._opening.pop(address, None)
 
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C is for the program, not for tasks that it does not see
     async def _keep(self, address: str, task_status: trio.TaskStatus[ObjectConnection]) -> None:
         async with self.open(address) as connection:
             task_status.started(connection)
@@ -211,6 +222,7 @@ class Links:
                 connection.release(reference.object_id, reference.reference_id)
 
 
+@trio.lowlevel.enable_ki_protection
 async def _run(connection: ObjectConnection, scope: trio.CancelScope) -> None:
     with scope:
         await connection.run()

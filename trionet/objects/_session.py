@@ -72,7 +72,7 @@ class Service:
     def offer_at(self, addresses: Sequence[str]) -> None:
         """Say where the objects are served; the first address is what other servers are told."""
         self.host.addresses.update(addresses)
-        self.links.own_address = addresses[0]
+        self.links.own_addresses = tuple(addresses)
 
     async def end_sessions(self, scope: trio.CancelScope) -> None:
         """Leave all clients, then end the server, whose scope this is."""
@@ -330,7 +330,7 @@ class Session:
         else:
             logger.error("%s: request %r without reply failed", self.name, request.action, exc_info=error)
 
-    def _post(self, frame: bytes | None) -> None:
+    def _post(self, frame: bytes | None, *, at_once: bool = False) -> None:
         """Answer. A client that does not read is left."""
         if frame is None or self._is_left or self._zmtp.error is not None:
             return
@@ -342,14 +342,14 @@ class Session:
             return
         with contextlib.suppress(TrionetError):  # it is in zmtp.error, and the receiving ends with it
             # Replies to requests that came together leave together.
-            self._zmtp.post([frame], at_once=not self._incoming.has_more)
+            self._zmtp.post([frame], at_once=at_once or not self._incoming.has_more)
 
     def tell_end(self) -> None:
         """Tell the client that the server ends, unless it has said nothing yet."""
         if self._serializer is None or self._has_been_told:
             return
         self._has_been_told = True
-        self._post(encode_disconnect(SERIALIZERS[self._serializer]()))
+        self._post(encode_disconnect(SERIALIZERS[self._serializer]()), at_once=True)
 
     def spare_goodbye(self) -> None:
         """The client gets another last word."""

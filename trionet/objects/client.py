@@ -342,7 +342,7 @@ async def wrap_object_stream(
 async def _open_links(options: LinkOptions, server: ObjectServer | None) -> AsyncIterator[Links]:
     async with open_background_tasks() as nursery:
         links = Links(nursery, options, None if server is None else service_of(server).host)
-        links.own_address = "" if server is None else server.address
+        links.own_addresses = () if server is None else server.endpoints
         try:
             yield links
         finally:

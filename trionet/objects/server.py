@@ -11,10 +11,10 @@ import trio
 
 from trionet._server import HANDSHAKE_TIMEOUT, AnyListener, Connection, ServerHandle, serve_connections
 from trionet._tasks import open_background_tasks
-from trionet._transport import local_host, open_transport
+from trionet._transport import open_transport
 from trionet._zmtp import open_zmtp, zmtp_handler
 from trionet._zmtp_endpoints import (
-    TcpEndpoint,
+    address_towards,
     listening_endpoints,
     open_endpoint_listeners,
     parse_endpoint,
@@ -205,7 +205,7 @@ async def serve_objects(
         service.host.close = _Closing(handle.cancel_scope, service)
 
         async def serve(client: Connection, zmtp: ZmtpStream) -> None:
-            own_address = _address_for(client, endpoints)
+            own_address = address_towards(client.transport.stream, endpoints)
             service.host.addresses.add(own_address)
             await Session(service, client, zmtp, own_address).run()
 
@@ -266,19 +266,6 @@ class _Closing:
                 session.tell_end()
         # In a task: this one has still to answer.
         self._service.nursery.start_soon(self._service.end_sessions, self._scope)
-
-
-def _address_for(client: Connection, endpoints: Sequence[str]) -> str:
-    """Our address, as a client can reach it: one that listens on all interfaces has no address of its own."""
-    host = local_host(client.transport.stream)
-    first = parse_endpoint(endpoints[0])
-    if host is None or not isinstance(first, TcpEndpoint):
-        return endpoints[0]
-    for endpoint in endpoints:
-        parsed = parse_endpoint(endpoint)
-        if isinstance(parsed, TcpEndpoint) and parsed.host == host:
-            return endpoint
-    return str(TcpEndpoint(host, first.port))
 
 
 async def handle_object_stream(
