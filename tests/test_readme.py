@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,8 @@ async def test_rigs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
 
 
 async def test_a_blocking_script(capsys: pytest.CaptureFixture[str]) -> None:
-    controller, _, _, _, script, _ = code_blocks()
+    controller, *_ = code_blocks()
+    (script,) = (block for block in code_blocks() if "pc_rpc import Client" in block)
     names: dict[str, Any] = {}
     exec(controller.partition("\ntrio.run(")[0], names)
     async with trio.open_nursery() as nursery:
@@ -98,6 +100,23 @@ async def test_a_blocking_script(capsys: pytest.CaptureFixture[str]) -> None:
         await trio.to_thread.run_sync(exec, script.replace("3251", str(server.port)), {})
         await server.aclose()
     assert capsys.readouterr().out == "at 2.0 W\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes to child processes need POSIX")
+async def test_objects(capsys: pytest.CaptureFixture[str]) -> None:
+    controller, *_ = code_blocks()
+    (objects,) = (block for block in code_blocks() if "serve_objects" in block)
+    names: dict[str, Any] = {}
+    exec(controller.partition("\ntrio.run(")[0], names)
+    async with trio.open_nursery() as nursery:
+        recording = RecordingNursery(nursery)
+        exec(objects.replace(":5555", ":*"), names)
+        await names["laser_pc"](recording)
+        (server,) = recording.reported
+        exec(objects.replace("tcp://127.0.0.1:5555", server.address), names)
+        await names["analysis"]()
+        await server.aclose()
+    assert capsys.readouterr().out == "1.5 [0. 0. 6.]\n"
 
 
 def test_a_test_with_faults(pytester: pytest.Pytester) -> None:

@@ -2,7 +2,7 @@
 
     trionet_compat      the upstream names, for blocking scripts and asyncio programs
         |
-    trionet.rpc .sync_struct .broadcast .logs .pipes .rig
+    trionet.rpc .sync_struct .broadcast .logs .pipes .rig .objects
                         front ends: servers and clients as tasks in your nursery
         |
     _feeds              both ends of feeds: sync_struct and broadcast
@@ -31,6 +31,18 @@ from trionet.broadcast import (
 )
 from trionet.logs.forwarder import LogForwarder, LogForwarderStatistics, open_log_forwarder
 from trionet.logs.sink import LogSink, LogSinkStatistics, serve_log_sink
+from trionet.objects._connection import PendingCall
+from trionet.objects._descriptions import ObjectDescription
+from trionet.objects.client import ClockOffset, ObjectClient, open_object_client, wrap_object_stream
+from trionet.objects.process import ObjectProcess, open_object_process
+from trionet.objects.proxy import ObjectCall, ObjectProxy
+from trionet.objects.server import (
+    ObjectServer,
+    ObjectServerStatistics,
+    handle_object_stream,
+    serve_objects,
+)
+from trionet.objects.timer import ObjectTimer
 from trionet.pipes.child import BlockingParentPipe, ParentPipe, open_parent_pipe
 from trionet.pipes.parent import ChildDied, PipedProcess, open_piped_process
 from trionet.pyon import PyonDecodeError
@@ -104,6 +116,7 @@ __all__ = [
     "Broadcaster",
     "CallInfo",
     "ChildDied",
+    "ClockOffset",
     "ConnectionLost",
     "EchoTimeout",
     "EventsLost",
@@ -123,7 +136,16 @@ __all__ = [
     "NotAsked",
     "Notifier",
     "NotifierNode",
+    "ObjectCall",
+    "ObjectClient",
+    "ObjectDescription",
+    "ObjectProcess",
+    "ObjectProxy",
+    "ObjectServer",
+    "ObjectServerStatistics",
+    "ObjectTimer",
     "ParentPipe",
+    "PendingCall",
     "PipedProcess",
     "Publisher",
     "PublisherStatistics",
@@ -154,11 +176,14 @@ __all__ = [
     "__version__",
     "apply_mod",
     "connect_global_rpc",
+    "handle_object_stream",
     "handle_rpc_stream",
     "open_best_effort_rpc_client",
     "open_broadcast_receiver",
     "open_fire_and_forget",
     "open_log_forwarder",
+    "open_object_client",
+    "open_object_process",
     "open_parent_pipe",
     "open_piped_process",
     "open_remote_exec",
@@ -171,10 +196,12 @@ __all__ = [
     "remote_exec_targets",
     "serve_broadcaster",
     "serve_log_sink",
+    "serve_objects",
     "serve_publisher",
     "serve_remote_exec",
     "serve_rpc",
     "update_from_dict",
     "validate_uri",
+    "wrap_object_stream",
     "wrap_rpc_stream",
 ]

@@ -18,16 +18,23 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Final
 
 import trio
 
 from trionet._linger import Linger
 
+_AF_UNIX: Final = getattr(socket, "AF_UNIX", None)  # Windows has none
+
 # How much one receive asks for: enough for many requests; more when the last one came full.
 _SMALL_READ: Final = 64 * 1024
 _LARGE_READ: Final = 1024 * 1024
+
+# So many buffers go into one system call; Linux takes 1024, and joining small ones is up to the caller.
+_MAX_BUFFERS: Final = 64
 
 # Seconds that closing a TLS connection may take to say so to the peer.
 _CLOSE_TIMEOUT: Final = 1.0
@@ -51,9 +58,22 @@ class Transport(ABC):
     async def receive(self) -> bytes:
         """Wait for data and return some; b"" at the end of the stream. Cancelled, it has taken none."""
 
+    async def receive_into(self, buffer: memoryview) -> int:
+        """Wait for data and put some into `buffer`. Returns how many bytes; 0 at the end of the stream.
+
+        For data of which there is much: it does not linger. Cancelled, it has taken none.
+        """
+        data = await self.stream.receive_some(min(len(buffer), _LARGE_READ))
+        buffer[: len(data)] = data
+        return len(data)
+
     @abstractmethod
     def send_nowait(self, data: bytes) -> int:
         """Send as much as can be sent without waiting. Returns how many bytes that is, maybe none."""
+
+    def send_buffers_nowait(self, buffers: Sequence[bytes | memoryview]) -> int:
+        """The same for several buffers, one behind the other, without joining them."""
+        return 0
 
     @abstractmethod
     async def send_all(self, data: bytes | memoryview) -> None:
@@ -121,9 +141,29 @@ class SocketTransport(Transport):
         except OSError as error:
             raise trio.BrokenResourceError(str(error)) from error
 
+    async def receive_into(self, buffer: memoryview) -> int:
+        await trio.lowlevel.checkpoint()
+        while True:
+            try:
+                return self._open_socket().recv_into(buffer)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._socket)
+            except OSError as error:
+                raise trio.BrokenResourceError(str(error)) from error
+
     def send_nowait(self, data: bytes | memoryview) -> int:
         try:
             return self._open_socket().send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise trio.BrokenResourceError(str(error)) from error
+
+    def send_buffers_nowait(self, buffers: Sequence[bytes | memoryview]) -> int:
+        if len(buffers) == 1 or sys.platform == "win32":  # which has no sendmsg
+            return self.send_nowait(buffers[0])
+        try:
+            return self._open_socket().sendmsg(buffers[:_MAX_BUFFERS])
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -160,7 +200,8 @@ def peer_name(stream: trio.abc.Stream) -> str:
     inner = _without_tls(stream)
     if isinstance(inner, trio.SocketStream):
         try:
-            return format_address(inner.socket.getpeername())
+            # A client of a Unix socket has no address: then the server's stands for it.
+            return format_address(inner.socket.getpeername() or inner.socket.getsockname())
         except OSError:  # gone already
             return "disconnected peer"
     return type(inner).__name__
@@ -169,7 +210,7 @@ def peer_name(stream: trio.abc.Stream) -> str:
 def local_host(stream: trio.abc.Stream) -> str | None:
     """Our own address, as the other side of a stream can reach it; None for streams without such."""
     inner = _without_tls(stream)
-    if isinstance(inner, trio.SocketStream):
+    if isinstance(inner, trio.SocketStream) and inner.socket.family != _AF_UNIX:
         with contextlib.suppress(OSError):  # closed already
             return str(inner.socket.getsockname()[0])
     return None

@@ -1,6 +1,6 @@
 """The upstream names over trionet, for blocking scripts and asyncio programs.
 
-    sipyco  artiq  iblutil  iblrig      modules named as upstream names them
+    sipyco  artiq  iblutil  iblrig  pyacq      modules named as upstream names them
         |
     portal      Trio in a background thread, for blocking code
     guest       Trio in the loop of asyncio, for asyncio code

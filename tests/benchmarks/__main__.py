@@ -13,6 +13,7 @@ from tests.benchmarks import (
     feed_rows,
     lab_rows,
     memory_rows,
+    object_rows,
     pyon_rows,
     rig_rows,
     rpc_rows,
@@ -27,13 +28,14 @@ BENCHMARKS: dict[str, Callable[[Run], Iterable[Entry]]] = {
     **feed_rows.BENCHMARKS,
     **rig_rows.BENCHMARKS,
     **compat_rig_rows.BENCHMARKS,
+    **object_rows.BENCHMARKS,
     **memory_rows.BENCHMARKS,
     **lab_rows.BENCHMARKS,
     **compat_rpc_rows.BENCHMARKS,
 }
 
 #: Peers that no index has.
-CHECKOUTS = ("sipyco", "iblrig")
+CHECKOUTS = ("sipyco", "iblrig", "pyacq")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

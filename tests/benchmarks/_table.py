@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 
-PACKAGES = ("numpy", "trio", "msgspec", "pybase64", "rpyc", "Pyro5", "iblutil")
+PACKAGES = ("numpy", "trio", "msgspec", "pybase64", "rpyc", "Pyro5", "iblutil", "pyzmq")
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import json
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pytest
 import trio.testing
 
-from tests.benchmarks import compat_rig_rows, compat_rpc_rows, feed_rows, lab_rows, rig_rows
+from tests.benchmarks import compat_rig_rows, compat_rpc_rows, feed_rows, lab_rows, object_rows, rig_rows
 from tests.benchmarks.__main__ import main
 from tests.benchmarks._rounds import Measure, Open, Quantity, Run, alternate, compare
 from tests.benchmarks._table import Entry, Goal, Omitted, Row, at_least, at_most, format_table
 from tests.benchmarks._workers import PeerFailed, PeerMissing, Worker
+from tests.benchmarks.peers._object_calls import Blocking, Carried, answer_commands
 from tests.benchmarks.peers._rig_session import REFERENCE, STATUS, Log, Marches
 from tests.benchmarks.peers.pinging_hosts import answer_udp, ping_udp
 from tests.benchmarks.peers.virtual_hour import LATENCY, RIGS, open_laboratory
@@ -225,6 +229,51 @@ def test_rigs_that_are_not_installed_are_missing(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with ExitStack() as stack, pytest.raises(PeerMissing, match="iblutil"):
         rig_rows.sends(_SMALL, "udp", "iblutil", "iblutil")(stack)
+
+
+@pytest.mark.parametrize(
+    "measurement",
+    [
+        *(object_rows.calls(_SMALL, "trionet", do) for do in ("ping", "echo")),
+        object_rows.calls(_SMALL, "trionet", "burst", count=5),
+        object_rows.calls(_SMALL, "trionet", "carry", size=800),
+        object_rows.processes(_SMALL, "trionet"),
+        object_rows.calls(_SMALL, "trionet_compat", "ping"),
+        object_rows.calls(_SMALL, "trionet_compat", "burst", count=5),
+        object_rows.processes(_SMALL, "trionet_compat"),
+    ],
+    ids=["pings", "calls", "burst", "arrays", "process", "blocking", "blocking burst", "blocking process"],
+)
+def test_objects_in_earnest(measurement: Open) -> None:
+    with ExitStack() as stack:
+        measure = measurement(stack)
+        assert measure()
+        assert all(value > 0 for value in measure().values())
+
+
+@pytest.mark.parametrize("command", [{"do": "ping"}, {"do": "echo"}, {"do": "burst", "count": 2}])
+def test_a_wrong_answer_of_an_object_is_noticed(
+    command: dict[str, object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({**command, "seconds": 10})))
+
+    def wrong(number: int) -> int:
+        return number + 1
+
+    with pytest.raises(RuntimeError, match="wrong answer"):
+        answer_commands(Blocking(wrong, wrong, wrong, wrong))
+
+
+def test_an_array_that_comes_back_changed_is_noticed() -> None:
+    carried = Carried(80)
+    with carried.journey():
+        before = carried.array.copy()
+    carried.check(before)
+    with carried.journey():
+        pass
+    for received in (before, carried.array.astype(np.float32), carried.array[:-1]):
+        with pytest.raises(RuntimeError, match="wrong answer"):
+            carried.check(received)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")

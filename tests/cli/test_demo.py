@@ -31,8 +31,8 @@ async def test_the_demo() -> None:
     done = await run_program("demo")
     assert (done.status, done.err) == (0, "")
     assert "FAILED" not in done.out
-    assert done.out.count("   ok  ") == 9
-    total = re.search(r"^All 9 steps ok in ([\d.]+) s\.$", done.out, re.MULTILINE)
+    assert done.out.count("   ok  ") == 10
+    total = re.search(r"^All 10 steps ok in ([\d.]+) s\.$", done.out, re.MULTILINE)
     assert total is not None
     missed = re.search(r"all of it, (\d+) missed points included$", done.out, re.MULTILINE)
     assert missed is not None
@@ -41,9 +41,23 @@ async def test_the_demo() -> None:
     assert measured is not None
     assert f"the operator's copy has the same checksum, {measured[1]}\n" in done.out
     pids = {int(pid) for pid in re.findall(r"process (\d+)", done.out)}
-    assert len(pids) == 6  # two controllers, an experiment, three rigs
+    # Two controllers, an experiment, three rigs; and a worker, which needs POSIX.
+    assert len(pids) == (6 if sys.platform == "win32" else 7)
     if sys.platform != "win32":
         assert not any(map(is_running, pids))
+        check_worker(done.out)
+
+
+def check_worker(out: str) -> None:
+    """What the demo says about its worker."""
+    worker = re.search(r"^   process (\d+) is the worker 'spectrum', ", out, re.MULTILINE)
+    assert worker is not None
+    assert re.search(
+        r"^   log: \[spectrum\.stdout\] 100,000 samples have 50,001 frequencies", out, re.MULTILINE
+    )
+    assert re.search(r"^   <ObjectProxy for ipc://\S+ <class '\S+\.Spectrum'>>$", out, re.MULTILINE)
+    assert "   its strongest line: 10 periods, 12.50 mW, as the experiment had set them\n" in out
+    assert f"and so does process {worker[1]}, with status 0\n" in out
 
 
 @contextlib.asynccontextmanager

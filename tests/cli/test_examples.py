@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.cli.demo import posix_only
 from trionet import LogSink, serve_log_sink
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -151,6 +152,27 @@ async def test_a_task_with_rigs() -> None:
         done = await run_example("14_a_task_with_rigs.py", left, right)
     printed = [line for line in done if line.startswith(("init:", "start:", "stop:"))]
     assert printed == readme_output("python examples/14_a_task_with_rigs.py")
+
+
+async def test_objects_at_the_command_line() -> None:
+    async with serving("16_objects.py", "serving") as port:
+        command = [sys.executable, "-m", "trionet.cli", "objects", f"tcp://localhost:{port}"]
+        listed = await trio.run_process([*command, "ls"], capture_stdout=True)
+        shown = readme_output("trionet objects tcp://localhost:5555 ls")
+        assert listed.stdout.decode().splitlines() == shown
+        words = ["get", "interferometer.settings.samples"]
+        samples = await trio.run_process([*command, *words], capture_stdout=True)
+        assert samples.stdout.decode().splitlines() == readme_output(
+            f"trionet objects tcp://localhost:5555 {' '.join(words)}"
+        )
+
+
+@posix_only
+async def test_a_worker() -> None:
+    async with serving("16_objects.py", "serving") as port:
+        shown = readme_output("python examples/17_a_worker.py")
+        done = await run_example("17_a_worker.py", port)
+        assert done == [line.replace(":5555[", f":{port}[") for line in shown]
 
 
 def test_every_example_is_in_the_readme() -> None:

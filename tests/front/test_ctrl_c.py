@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
+from tests.front.objects import open_pair
 from trionet import handle_rpc_stream, wrap_rpc_stream
 
 
@@ -37,4 +39,41 @@ async def call_and_be_interrupted() -> None:
 def test_while_a_connection_is_read() -> None:
     with pytest.raises(BaseExceptionGroup) as caught:  # of the test's own nursery
         trio.run(call_and_be_interrupted)
+    assert [str(error) for error in caught.value.exceptions] == ["here"]
+
+
+async def interrupt_reading_of_objects() -> None:
+    async with open_pair() as (client, thing):
+        assert await thing.add(1) == 2
+        stream: Any = client._connection._zmtp._transport.stream
+        stream.receive_stream.receive_some_hook = interrupt
+        try:
+            await thing.add(1)
+            await thing.add(1)
+        except* KeyboardInterrupt:
+            raise KeyboardInterrupt("here") from None
+
+
+async def interrupt_writing_of_objects() -> None:
+    async with open_pair() as (client, thing):
+        assert await thing.add(1) == 2
+        stream: Any = client._connection._zmtp._transport.stream
+        pump = stream.send_stream.send_all_hook
+
+        async def interrupt_and_send() -> None:
+            signal.raise_signal(signal.SIGINT)
+            await pump()
+
+        stream.send_stream.send_all_hook = interrupt_and_send
+        try:
+            await thing.add(1)
+            await thing.add(1)
+        except* KeyboardInterrupt:
+            raise KeyboardInterrupt("here") from None
+
+
+@pytest.mark.parametrize("program", [interrupt_reading_of_objects, interrupt_writing_of_objects])
+def test_while_a_connection_to_objects_is_used(program: Any) -> None:
+    with pytest.raises(BaseExceptionGroup) as caught:  # of the test's own nursery
+        trio.run(program)
     assert [str(error) for error in caught.value.exceptions] == ["here"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -15,6 +17,7 @@ from trionet._transport import (
     StreamTransport,
     Transport,
     format_address,
+    local_host,
     open_transport,
     peer_name,
 )
@@ -65,6 +68,66 @@ async def test_data_arrives_in_both_directions(open_pair: OpenPair) -> None:
         assert await receive_exactly(other, 8) == b"question"
         await other.send_all(b"answer")
         assert await receive_exactly(one, 6) == b"answer"
+
+
+@both
+async def test_receiving_into_a_buffer(open_pair: OpenPair) -> None:
+    async with open_pair() as (one, other), trio.open_nursery() as nursery:
+        data = bytes(range(256)) * 40_000
+        nursery.start_soon(one.send, data)
+        buffer = memoryview(bytearray(len(data) + 10))
+        received = 0
+        while received < len(data):
+            received += await other.receive_into(buffer[received : len(data)])
+        assert bytes(buffer) == data + bytes(10)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await other.receive_into(buffer)
+        nursery.start_soon(one.aclose)
+        assert await other.receive_into(buffer) == 0
+        await other.aclose()
+        with pytest.raises(trio.ClosedResourceError):
+            await other.receive_into(buffer)
+
+
+@both
+async def test_receiving_into_a_buffer_waits_for_data(open_pair: OpenPair) -> None:
+    async with open_pair() as (one, other), trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def receive() -> None:
+            buffer = memoryview(bytearray(10))
+            assert await other.receive_into(buffer) == 3
+            assert bytes(buffer[:4]) == b"abc\0"
+            with pytest.raises(trio.ClosedResourceError):
+                await other.receive_into(buffer)
+
+        await trio.testing.wait_all_tasks_blocked()
+        await one.send(b"abc")
+        await trio.testing.wait_all_tasks_blocked()
+        await other.aclose()
+
+
+async def test_sending_several_buffers_at_once() -> None:
+    async with sockets() as (one, other):
+        buffers: list[bytes | memoryview] = [b"ab", memoryview(b"cd"), b"", b"ef"]
+        assert one.send_buffers_nowait(buffers) == 6
+        assert one.send_buffers_nowait([b"gh"]) == 2
+        assert await receive_exactly(other, 8) == b"abcdefgh"
+        # As many as the system takes, and no more than a call may have.
+        assert one.send_buffers_nowait([b"x"] * 10_000) == 64
+        while one.send_buffers_nowait([bytes(100_000), bytes(100_000)]):
+            pass
+        await other.aclose()
+        with pytest.raises(trio.BrokenResourceError):
+            for _ in range(1000):
+                one.send_buffers_nowait([b"x", b"y"])
+                await trio.testing.wait_all_tasks_blocked()
+        await one.aclose()
+        with pytest.raises(trio.ClosedResourceError):
+            one.send_buffers_nowait([b"x", b"y"])
+    async with streams() as (one, other):
+        assert one.send_buffers_nowait([b"x", b"y"]) == 0
 
 
 @both
@@ -151,3 +214,20 @@ async def test_names_of_peers() -> None:
         assert peer_name(one.stream) == "disconnected peer"
     assert format_address(("::1", 80, 0, 0)) == "[::1]:80"
     assert format_address("/run/socket") == "/run/socket"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no Unix sockets")
+async def test_names_of_peers_at_unix_sockets() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/socket"
+        with trio.socket.socket(socket.AF_UNIX) as sock:
+            await sock.bind(path)
+            sock.listen()
+            client = open_transport(await trio.open_unix_socket(path))
+            server = open_transport(await trio.SocketListener(sock).accept())
+        assert client.peer == server.peer == path
+        assert local_host(client.stream) is None
+        await client.send(b"hello")
+        assert await receive_exactly(server, 5) == b"hello"
+        for transport in (client, server):
+            await transport.aclose()

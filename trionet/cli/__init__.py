@@ -1,8 +1,8 @@
-"""The command line: ``trionet rpc``, ``watch``, ``broadcast``, ``logs``, ``rig`` and ``demo``.
+"""The command line: ``trionet rpc``, ``watch``, ``broadcast``, ``logs``, ``rig``, ``objects`` and ``demo``.
 
     __init__    the commands, their exit status, Ctrl-C, closed pipes
         |
-    rpc, interactive, watch, broadcast, logs, rig, demo
+    rpc, interactive, watch, broadcast, logs, rig, objects, demo
         |
     feeds       what servers send by themselves
         |
@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from trionet import __version__
-from trionet.cli import broadcast, logs, rig, rpc, watch
+from trionet.cli import broadcast, logs, objects, rig, rpc, watch
 from trionet.cli.demo import add_demo_parser
 from trionet.cli.output import CommandError, error_text, prepare_streams, say_error, traceback_text
 from trionet.cli.parser import CommandParser, arrange
@@ -38,6 +38,7 @@ _OPTIONS: Final[Mapping[str, Mapping[str, Mapping[str, int]]]] = {
     "broadcast": broadcast.OPTIONS,
     "logs": logs.OPTIONS,
     "rig": rig.OPTIONS,
+    "objects": objects.OPTIONS,
 }
 
 _EPILOG: Final = """\
@@ -49,6 +50,7 @@ examples:
   trionet broadcast listen master 1067 alarms
   trionet logs tail master 1067
   trionet rig doctor cameras
+  trionet objects tcp://laser-pc:5555 ls
 
 Exit status: 0 if all went well, 1 if something failed, 2 if the command line makes no sense, 130 after
 Ctrl-C. Errors are one line on standard error.
@@ -88,6 +90,7 @@ def _parser() -> CommandParser:
     broadcast.add_broadcast_parser(commands)
     logs.add_logs_parser(commands)
     rig.add_rig_parser(commands)
+    objects.add_objects_parser(commands)
     add_demo_parser(commands)
     return parser
 

@@ -103,18 +103,23 @@ async def follow(
 
 
 @contextlib.contextmanager
-def log_told(logger: logging.Logger, say: Callable[[str], object]) -> Iterator[None]:
-    """Have the warnings of a logger told to the user, and nowhere else."""
+def log_told(
+    logger: logging.Logger, say: Callable[[str], object], level: int = logging.WARNING
+) -> Iterator[None]:
+    """Have the warnings of a logger told to the user, or what is less than that, and nowhere else."""
 
     class _Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             say(record.getMessage())
 
-    handler, propagated = _Handler(logging.WARNING), logger.propagate
+    handler, propagated, previous = _Handler(level), logger.propagate, logger.level
     logger.addHandler(handler)
     logger.propagate = False
+    if not logger.isEnabledFor(level):
+        logger.setLevel(level)
     try:
         yield
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagated
+        logger.setLevel(previous)

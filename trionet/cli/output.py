@@ -8,10 +8,18 @@ import pprint
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TextIO
 
-from trionet import CallInfo, MethodDescription, RemoteError, TargetDescription, TrionetError, pyon
+from trionet import (
+    CallInfo,
+    MethodDescription,
+    ObjectDescription,
+    RemoteError,
+    TargetDescription,
+    TrionetError,
+    pyon,
+)
 
 #: What can go wrong with a connection or a call, apart from what a remote method raises.
 EXPECTED_ERRORS: Final = (OSError, TrionetError, ValueError, TypeError, AttributeError)
@@ -152,3 +160,42 @@ def methods_as_dict(description: TargetDescription) -> dict[str, Any]:
         for name, method in sorted(description.methods.items())
     }
     return {"docstring": description.docstring, "methods": methods}
+
+
+def descriptions_text(described: Mapping[str, ObjectDescription]) -> str:
+    """The documentation of objects, with their public attributes below."""
+    return _list_text([_description_text(name, item) for name, item in described.items()])
+
+
+def _description_text(name: str, described: ObjectDescription) -> str:
+    """One object, with its documentation and its attributes below."""
+    text = printable(name + (f": {described.type}" if described.signature is None else described.signature))
+    if described.docstring:
+        text += "\n" + textwrap.indent(printable(described.docstring), "    ")
+    if described.attributes:
+        attributes = _list_text([_description_text(*item) for item in described.attributes.items()])
+        text += ("\n\n" if described.docstring else "\n") + textwrap.indent(attributes, "    ")
+    return text
+
+
+def _list_text(texts: Sequence[str]) -> str:
+    """One below the other, with an empty line on either side of those that have several lines."""
+    joined = ""
+    for text, before in zip(texts, ("", *texts), strict=False):
+        if before:
+            joined += "\n\n" if "\n" in text or "\n" in before else "\n"
+        joined += text
+    return joined
+
+
+def descriptions_as_dict(described: Mapping[str, ObjectDescription]) -> dict[str, Any]:
+    """The documentation of objects for `result_json`."""
+    return {
+        name: {
+            "type": item.type,
+            "docstring": item.docstring,
+            "signature": item.signature,
+            "attributes": descriptions_as_dict(item.attributes),
+        }
+        for name, item in described.items()
+    }

@@ -8,9 +8,9 @@ from typing import Final
 from trionet.cli.parser import CommandParser
 
 _DESCRIPTION: Final = """\
-A laser controller, an experiment, two rigs and an operator, each a process of its own as they would be on
-the PCs of a laboratory, talk over real sockets on this machine. Each step says what it does. It takes a few
-seconds, ends by itself, and leaves no process behind.
+A laser controller, an experiment, a worker, two rigs and an operator, each a process of its own as they would
+be on the PCs of a laboratory, talk over real sockets on this machine. Each step says what it does. It takes a
+few seconds, ends by itself, and leaves no process behind.
 """
 
 _EPILOG: Final = """\

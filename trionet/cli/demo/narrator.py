@@ -85,7 +85,8 @@ class Narrator:
         """
         print("\nSummary")
         for number, step in enumerate(self._steps, 1):
-            print(f"   {'ok    ' if step.ok else 'FAILED'}  {number}. {step.title:<58} {step.seconds:5.2f} s")
+            title = f"{number}. {step.title}"
+            print(f"   {'ok    ' if step.ok else 'FAILED'}  {title:<61} {step.seconds:5.2f} s")
         total = sum(step.seconds for step in self._steps)
         failed = [str(number) for number, step in enumerate(self._steps, 1) if not step.ok]
         if finished and not failed:

@@ -20,6 +20,7 @@ from trionet.cli.demo.narrator import Narrator, StepFailed, check
 from trionet.cli.demo.outage import follow_scan
 from trionet.cli.demo.processes import START_ATTEMPTS, Program, run_program
 from trionet.cli.demo.session import open_session, start_rigs
+from trionet.cli.demo.worker import compute_spectrum
 from trionet.cli.feeds import log_told
 from trionet.cli.tasks import until_first
 
@@ -36,7 +37,10 @@ _MOST_TIME: Final = 60.0
 def run_demo() -> int:
     """Run the demo. Returns the exit status."""
     narrator = Narrator()
-    print("A laser controller, an experiment, two rigs, and an operator, which is this process.", flush=True)
+    print(
+        "A laser controller, an experiment, a worker, two rigs, and an operator, which is this process.",
+        flush=True,
+    )
     finished = False
     with contextlib.suppress(StepFailed):
         finished = trio.run(_play_in_time, narrator)
@@ -69,6 +73,8 @@ async def play(narrator: Narrator) -> None:
             await _run_experiment(narrator, operator, experiment)
         with narrator.step("Live data: a subscriber is cut off, and catches up"):
             await follow_scan(narrator, operator, experiment)
+        with narrator.step("A worker process computes a spectrum"):
+            await compute_spectrum(narrator, operator)
         with narrator.step("A call that times out, without harm"):
             await _time_out(narrator, operator)
         with narrator.step("The controller is killed, and comes back"):
