@@ -13,6 +13,8 @@ from trionet.wire.object_values import ProxyReference
 from trionet_compat.pyacq.core import rpc
 from trionet_compat.pyacq.core.rpc._errors import RemoteCallException
 
+__all__ = ["ObjectProxy"]
+
 _Names = tuple[str, ...]
 
 # What a proxy has of its own; all other names are the object's.

@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     from trionet_compat.pyacq.core.rpc.client import RPCClient
     from trionet_compat.pyacq.core.rpc.server import RPCServer
 
+__all__ = [
+    "HAVE_MSGPACK",
+    "JsonSerializer",
+    "MsgpackSerializer",
+    "Serializer",
+    "all_serializers",
+    "encode_key",
+]
+
 HAVE_MSGPACK: Final = True
 encode_key: Final = TYPE_KEY
 
