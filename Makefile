@@ -56,6 +56,6 @@ $(VENV)/installed: $(VENV)/created pyproject.toml
 
 # The peers of tests without their dependencies: those are 700 MB that are not imported.
 $(VENV)/installed-dev: $(VENV)/created pyproject.toml tests/interop/peers.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,qt]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/interop/peers.txt
 	@touch $@ $(VENV)/installed
