@@ -19,6 +19,7 @@ import sys
 import threading
 import warnings
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Generic, TypeVar
@@ -142,7 +143,7 @@ class Opened(Generic[T]):
             self._home.release_soon()
 
 
-class _Home:
+class _Home(ABC):
     """Where objects live: a nursery in a run of Trio, kept open as long as somebody uses it."""
 
     def __init__(self) -> None:
@@ -151,17 +152,17 @@ class _Home:
         self.users = 0
         self.ending = False
 
+    @abstractmethod
     async def run(self, async_fn: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Run a function there; see the function `run`."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def wait_ready(self) -> None:
         """Wait until it can be used."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def wait_ended(self) -> None:
         """Wait until there is nothing left of it."""
-        raise NotImplementedError
 
     def release_soon(self) -> None:
         """One user less; the last one ends it."""
