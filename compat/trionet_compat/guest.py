@@ -341,7 +341,8 @@ class _Guest(_Home):
         if _guests.get(self._loop) is self:
             del _guests[self._loop]
         if not self._ended.done():
-            self._ended.set_result(None)
+            with contextlib.suppress(RuntimeError):  # somebody waits in a loop that is closed
+                self._ended.set_result(None)
         if not self._closing:
             with contextlib.suppress(StopIteration, StopAsyncIteration):
                 self._keeper.aclose().send(None)
