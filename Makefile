@@ -3,7 +3,7 @@
 #              then the rest with branch coverage
 # make check   ruff, mypy --strict, and the rule that layers import only downwards
 # make test-others    the suite on every other supported Python that is found
-# make benchmarks     ARGS="--peer sipyco=PATH"
+# make benchmarks     ARGS="--peer sipyco=PATH --peer pyacq=PATH"
 # make clean   remove what the above made
 #
 # PYTHON=... chooses the interpreter; by default the first one found that is new enough.

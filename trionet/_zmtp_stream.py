@@ -31,6 +31,8 @@ _BATCH: Final = 1 << 16
 _PIECE: Final = 1 << 18
 # After so many messages, or commands, that needed no waiting, other tasks have their turn.
 _MESSAGES_AT_A_STRETCH: Final = 64
+# What a message that waits takes besides its bytes, about.
+_OVERHEAD: Final = 200
 # Seconds for telling a peer why it is refused.
 _FAREWELL: Final = 1.0
 
@@ -90,6 +92,11 @@ class ZmtpStream:
         self._peer_has_left = False
         self._taken = 0
         self._has_more = False  # that was not looked at, because of so many commands
+
+    @property
+    def backlog(self) -> int:
+        """Bytes of memory that what is unsent takes, about: short messages take more than their bytes."""
+        return self.unsent + _OVERHEAD * len(self._queue)
 
     # -- receiving -------------------------------------------------------------------------------------
 

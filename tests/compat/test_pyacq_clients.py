@@ -198,6 +198,26 @@ def test_the_end_of_a_server(server: RPCServer, client: RPCClient) -> None:
     assert RPCClient.get_client(server.address) is client
 
 
+def test_clients_of_no_more_use_are_forgotten(server: RPCServer, client: RPCClient) -> None:
+    in_thread(RPCClient.get_client, server.address)
+    assert client.close_server() is True
+    assert sum(address == server.address for _, address in RPCClient.clients_by_thread) == 2
+    # Servers that nobody runs, because their threads could have the numbers of former ones.
+    other = RPCServer()
+    RPCClient.get_client(other.address)
+    assert [key for key in RPCClient.clients_by_thread if key[1] == server.address] == [client._key]
+    other.close()
+    with open_portal():
+        other = RPCServer()
+        inner = RPCClient.get_client(other.address)
+        other.close()
+    assert not inner._is_of_use()
+    other = RPCServer()
+    RPCClient.get_client(other.address)
+    assert inner._key not in RPCClient.clients_by_thread
+    other.close()
+
+
 def test_what_was_asked_for_before_the_end_is_done(server: RPCServer, client: RPCClient) -> None:
     remote = client["thing"]
     for number in range(20):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from typing import Any
 
@@ -11,6 +12,8 @@ import trio.testing
 
 from tests.front.objects import open_pair
 from trionet import handle_rpc_stream, wrap_rpc_stream
+from trionet._tasks import open_background_tasks
+from trionet.objects.process import _log_output
 
 
 class Echo:
@@ -77,3 +80,32 @@ def test_while_a_connection_to_objects_is_used(program: Any) -> None:
     with pytest.raises(BaseExceptionGroup) as caught:  # of the test's own nursery
         trio.run(program)
     assert [str(error) for error in caught.value.exceptions] == ["here"]
+
+
+class Output(trio.abc.ReceiveStream):
+    """What a process prints; Ctrl-C comes while it is logged."""
+
+    def __init__(self) -> None:
+        self.pieces = [b"a line\n", b""]
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        signal.raise_signal(signal.SIGINT)
+        return self.pieces.pop(0)
+
+    async def aclose(self) -> None: ...
+
+
+async def listen_to_a_process() -> None:
+    try:
+        async with open_background_tasks() as nursery:
+            nursery.start_soon(_log_output, Output(), "worker", "stdout", logging.INFO)
+            await trio.sleep_forever()
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("here") from None
+
+
+def test_while_the_output_of_a_process_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with pytest.raises(KeyboardInterrupt, match="here"):
+        trio.run(listen_to_a_process)
+    assert "a line" in caplog.text

@@ -261,6 +261,66 @@ async def test_calls_that_find_no_place_have_it_later() -> None:
     assert sorted(results) == [1, 2, 3, 4, 5]
 
 
+async def test_calls_wait_while_too_much_is_unsent() -> None:
+    go_on = trio.Event()
+    results: list[int] = []
+
+    async def send_later() -> None:
+        await go_on.wait()
+        await pump()
+
+    async def add(number: int) -> None:
+        results.append(await thing.add(number))
+
+    async with open_pair(client={"max_backlog": 1000}) as (client, thing), trio.open_nursery() as nursery:
+        stream: Any = client._connection._zmtp._transport.stream
+        pump = stream.send_stream.send_all_hook
+        stream.send_stream.send_all_hook = send_later
+        first = thing.echo("x" * 5000).start()
+        with pytest.raises(trio.WouldBlock, match="bytes wait to be sent"):
+            thing.add(1).start()
+        with pytest.raises(trio.WouldBlock, match="bytes wait to be sent"):
+            thing.note("lost").no_reply()
+        for number in range(3):
+            nursery.start_soon(add, number)
+        with trio.CancelScope() as scope:
+            nursery.start_soon(cancel_when_blocked, scope)
+            await thing.add(1)
+        assert scope.cancelled_caught
+        assert results == []
+        go_on.set()
+        assert len(await first) == 5000
+    assert sorted(results) == [1, 2, 3]
+
+
+async def cancel_when_blocked(scope: trio.CancelScope) -> None:
+    await trio.testing.wait_all_tasks_blocked()
+    scope.cancel()
+
+
+async def test_call_that_is_cancelled_while_it_waits_to_be_sent_leaves_its_place_to_the_next() -> None:
+    async def add(scope: trio.CancelScope) -> None:
+        with scope:
+            await thing.add(1)
+
+    async with open_pair(client={"max_pending_calls": 1, "max_backlog": 1000}) as (client, thing):
+        zmtp = client._connection._zmtp
+        first, second = trio.CancelScope(), trio.CancelScope()
+        pending = thing.add(1).start()
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                for scope in (first, second):
+                    nursery.start_soon(add, scope)
+                    await trio.lowlevel.checkpoint()
+                zmtp.unsent += 5000  # as if somebody had sent much meanwhile
+                assert await pending == 2
+                await trio.testing.wait_all_tasks_blocked()
+                first.cancel()
+                zmtp.unsent -= 5000
+        assert first.cancelled_caught
+        assert not second.cancelled_caught
+
+
 async def test_timer_calls_from_start_to_start(autojump_clock: trio.testing.MockClock) -> None:
     times: list[float] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import queue
 import threading
@@ -13,7 +14,8 @@ import trio
 import trio.testing
 
 import trionet
-from tests.front.objects import Thing, open_pair
+from tests.front.objects import ADDRESS, Thing, open_pair
+from tests.front.zmtp_pairs import RawPeer
 from tests.network.test_object_faults import PACK, open_server
 from tests.wire.zmtp_bytes import DEALER_READY, GREETING, PING, PONG
 from trionet._connect import connect
@@ -165,6 +167,24 @@ async def test_client_is_told_that_the_server_ends_also_while_requests_wait() ->
             server.cancel_scope.cancel()
             await client.wait_disconnected()
             assert client.disconnect_reason == "the server has ended"
+
+
+@pytest.mark.parametrize(("requests", "is_left"), [(20, False), (60, True)])
+async def test_short_replies_that_are_not_read_count_for_the_memory_that_they_take(
+    requests: int, is_left: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each has about 40 bytes."""
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    raw = RawPeer(ours)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: trionet.handle_object_stream(theirs, {}, ADDRESS, max_backlog=10_000))
+        await raw.shake_hands()
+        ping = b"".join(encode_message([b"0", b"ping", b"auto", b"msgpack", b""]))
+        with contextlib.suppress(trio.BrokenResourceError):
+            await ours.send_all(ping * requests)
+        await trio.testing.wait_all_tasks_blocked()
+        assert ("are not read" in caplog.text) == is_left
+        await ours.aclose()
 
 
 async def test_name_of_a_client_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:

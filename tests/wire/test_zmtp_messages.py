@@ -118,7 +118,7 @@ def test_buffered_counts_what_was_not_given() -> None:
     assert connection.buffered == 0
 
 
-SIZES = [0, 1, 254, 255, 256, 4096, LARGE - 1, LARGE, LARGE + 1, 300_000]
+SIZES = [0, 1, 254, 255, 256, 4096, LARGE - 1, LARGE, LARGE + 1, 300_000, 2**19, 2**19 + 1, 1_500_000]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -299,6 +299,25 @@ def test_a_large_frame_is_kept_once() -> None:
 
     for into in (True, False):
         assert size < peak_of(lambda into=into: receive(into)) < 1.1 * size  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("length", [2**19 - 1, 2**19, 2**19 + 1, 1_000_000, 3_000_000])
+def test_a_large_frame_and_what_is_behind_it_in_pieces_of_any_size(length: int) -> None:
+    body = bytes(range(250)) * 9000
+    stream = long(body, flags=1) + short(b"end") + short(b"next")
+    connection = ready_connection()
+    events = [event for piece in cut(stream, length) for event in events_of(connection, piece)]
+    assert events == [Message([body, b"end"]), Message([b"next"])]
+    assert connection.is_between_messages
+
+
+def test_what_is_announced_and_not_sent_costs_little() -> None:
+    def announce() -> None:
+        for connection in connections:
+            events_of(connection, long(b"", length=16 << 20) + bytes(1000))
+
+    connections = [ready_connection(max_message_size=16 << 20) for _ in range(10)]
+    assert peak_of(announce) < 6 << 20
 
 
 def test_a_trickle_costs_no_more_than_its_bytes() -> None:

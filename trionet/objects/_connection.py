@@ -168,14 +168,24 @@ class ObjectConnection:
     ) -> Any:
         """Send a request and wait for the result. Raises as `ObjectClient.call_obj` does."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        while len(self._pending) >= self._max_pending_calls and self.lost is None:
-            await self._slot_queue.park()
         try:
+            if self._is_full():
+                await self._wait_for_room()
             pending = self.start(action, options, return_type, name)
-        except Exception:
-            self._slot_queue.unpark()  # the place goes to another one
+        except BaseException:
+            self._slot_queue.unpark()  # the place, if there was one, goes to another call
             raise
         return await pending.wait()
+
+    def _is_full(self) -> bool:
+        return len(self._pending) >= self._max_pending_calls or self._zmtp.unsent > self._max_backlog
+
+    async def _wait_for_room(self) -> None:
+        while self._is_full() and self.lost is None:
+            if len(self._pending) >= self._max_pending_calls:
+                await self._slot_queue.park()
+            else:
+                await self.wait_sent()
 
     def start(
         self, action: str, options: Mapping[str, Any] | None, return_type: ReturnType, name: str

@@ -335,7 +335,7 @@ class Session:
         if frame is None or self._is_left or self._zmtp.error is not None:
             return
         unsent = self._zmtp.unsent
-        if unsent and unsent + len(frame) > self._service.max_backlog:
+        if unsent and self._zmtp.backlog + len(frame) > self._service.max_backlog:
             logger.warning("%s: connection closed: %d bytes of replies are not read", self.name, unsent)
             self._is_left = True
             self._scope.cancel()

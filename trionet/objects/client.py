@@ -288,7 +288,8 @@ async def open_object_client(
         handshake_timeout: Seconds that the server may take to say who it is, and to answer a ping.
         max_message_size: Longest reply accepted, in bytes; a longer one ends the connection.
         max_pending_calls: Calls whose replies may be outstanding; further ones wait for their turn.
-        max_backlog: Bytes that may wait to be sent; if there are more, calls raise `trio.WouldBlock`.
+        max_backlog: Bytes that may wait to be sent; if there are more, calls wait, and those that are not
+            awaited raise `trio.WouldBlock`.
 
     Raises:
         ValueError: for an address or a serializer that is none.

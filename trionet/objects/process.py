@@ -177,6 +177,7 @@ async def _start(
     raise TimeoutError(f"the process {name or ''} does not serve objects after {seconds} s")
 
 
+@trio.lowlevel.enable_ki_protection  # Ctrl-C is for the program, not for tasks that it does not see
 async def _run(
     name: str | None,
     executable: Argument,
@@ -210,6 +211,7 @@ async def _listening(
     scope = trio.CancelScope(shield=True)
     at_end = trio.Event()
 
+    @trio.lowlevel.enable_ki_protection
     async def listen() -> None:
         assert child.process.stdout is not None
         assert child.process.stderr is not None
@@ -232,6 +234,7 @@ async def _listening(
             scope.cancel()
 
 
+@trio.lowlevel.enable_ki_protection
 async def _read_lines(
     child: PipedProcess, process: ObjectProcess, task_status: trio.TaskStatus[ObjectProcess]
 ) -> None:
@@ -260,6 +263,7 @@ async def _end(child: PipedProcess, grace: float) -> None:
     await process.wait()
 
 
+@trio.lowlevel.enable_ki_protection
 async def _log_output(stream: trio.abc.ReceiveStream, name: str, kind: str, level: int) -> None:
     """Log what a process prints, line by line."""
     rest = b""

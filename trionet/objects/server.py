@@ -172,8 +172,8 @@ async def serve_objects(
         max_message_size: Longest request accepted, in bytes; a longer one ends the connection.
         max_pending_calls: Requests of one client that may be executed at the same time; further ones wait,
             and no more than a few of them are read.
-        max_backlog: Bytes of replies that may wait for a client to read them; a client that exceeds it is
-            disconnected, with a line in the log. A single longer reply is sent.
+        max_backlog: Bytes of memory that replies may take which wait for a client to read them; a client that
+            exceeds it is disconnected, with a line in the log. A single longer reply is sent.
         max_proxies: Proxies that one client may have; calls that would give it more fail.
         handshake_timeout: Seconds that a new client may take to say who it is.
         task_status: Reports the `ObjectServer`.

@@ -16,6 +16,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from trionet.wire.zmtp_frames import Frame
+
 # Longest text of a dtype that is looked at: structures of a few thousand fields.
 _LONGEST_DTYPE: Final = 1 << 16
 # numpy's own limit since 2.0; older versions allow 32.
@@ -51,7 +53,7 @@ def array_bytes(array: np.ndarray[Any, Any]) -> memoryview:
     return memoryview(octets)
 
 
-def read_array(data: bytes, dtype_text: object, shape: object) -> np.ndarray[Any, Any]:
+def read_array(data: Frame, dtype_text: object, shape: object) -> np.ndarray[Any, Any]:
     """The array that was described, as a view of `data`, so it cannot be written to.
 
     Raises:

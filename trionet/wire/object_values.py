@@ -21,6 +21,7 @@ import numpy as np
 import pybase64
 
 from trionet.wire.object_arrays import array_bytes, can_carry, read_array
+from trionet.wire.object_large_arrays import LARGE_ARRAY, InPlace, LargeArrays
 from trionet.wire.zmtp_frames import Frame
 
 #: The key that marks a map which stands for something else.
@@ -78,6 +79,8 @@ def is_sent_by_value(value: object) -> bool:
 class Serializer(ABC):
     """Writes and reads values.
 
+    One must not write in two threads at the same time.
+
     Args:
         refer: Called for what has no form, to make a proxy of it. By default that is a TypeError.
         resolve: Called for each proxy that came. By default it stays a `ProxyReference`.
@@ -89,6 +92,7 @@ class Serializer(ABC):
     def __init__(self, refer: Refer = refuse_to_refer, resolve: Resolve | None = None) -> None:
         self._refer = refer
         self._resolve = resolve or _keep
+        self._large: LargeArrays | None = None  # of the message that is being written
 
     def dumps(self, value: Any) -> bytes:
         """Write a value.
@@ -111,6 +115,8 @@ class Serializer(ABC):
             raise ValueError("the value contains itself, or is nested too deeply") from None
         except OverflowError as error:
             raise ValueError(str(error)) from error
+        finally:
+            self._large = None
 
     def loads(self, data: Frame) -> Any:
         """Read a value: `revive` what `parse` finds. Raises as these do."""
@@ -221,7 +227,7 @@ class Serializer(ABC):
             return float.__float__(value)
         return self._reference(self._refer(value))
 
-    def _plain_array(self, array: np.ndarray[Any, Any]) -> dict[str, Any]:
+    def _plain_array(self, array: np.ndarray[Any, Any]) -> Any:
         return {
             TYPE_KEY: "ndarray",
             "data": self._binary(array_bytes(array)),
@@ -255,8 +261,9 @@ class Serializer(ABC):
     def _revive_typed(self, value: dict[Any, Any]) -> Any:
         match value[TYPE_KEY]:
             case "ndarray":
-                data = _expect_bytes(value.get("data"))
-                return read_array(data, value.get("dtype"), value.get("shape"))
+                data = value.get("data")
+                items = data if isinstance(data, memoryview) else _expect_bytes(data)
+                return read_array(items, value.get("dtype"), value.get("shape"))
             case "proxy":
                 return self._resolve(_checked_reference(value))
             case "bytes":
@@ -276,10 +283,18 @@ class MsgpackSerializer(Serializer):
     name = "msgpack"
 
     def _write(self, plain: Any) -> bytes:
-        return _to_msgpack(plain)
+        packed = _to_msgpack(plain)
+        return packed if self._large is None else self._large.fill_in(packed)
 
     def _parse(self, data: Frame) -> Any:
-        return _from_msgpack(data)
+        return _from_msgpack(data) if type(data) is bytes else _in_place.parse(memoryview(data))
+
+    def _plain_array(self, array: np.ndarray[Any, Any]) -> Any:
+        if array.nbytes < LARGE_ARRAY:
+            return super()._plain_array(array)
+        if self._large is None:
+            self._large = LargeArrays(TYPE_KEY)
+        return self._large.put(array_bytes(array), str(array.dtype), array.shape)
 
     def _fits(self, number: int) -> bool:
         return -(1 << 63) <= number < 1 << 64
@@ -322,6 +337,7 @@ def _refuse_extension(code: int, data: memoryview) -> Any:
 
 _to_msgpack = msgspec.msgpack.Encoder().encode
 _from_msgpack = msgspec.msgpack.Decoder(ext_hook=_refuse_extension).decode
+_in_place: Final = InPlace(TYPE_KEY, _refuse_extension, _from_msgpack)
 
 
 def _keep(reference: ProxyReference) -> ProxyReference:

@@ -6,9 +6,9 @@
 A message is one frame or more; all but the last have the flag MORE. Commands are single frames with the flag
 COMMAND, see `zmtp_commands`; they may come between the frames of a message.
 
-A frame may be 100 MiB of samples, so a large one is received into memory of its own, allocated when its
-header has come, and given as a view of that: its bytes are kept once. What a peer announces and does not
-send costs address space only. Large frames that are sent are not copied either.
+A frame may be 100 MiB of samples, so a large one is received into memory of its own, and given as a view of
+that: its bytes are kept once. What a peer announces and does not send costs next to nothing: half a MiB, or
+address space. Large frames that are sent are not copied either.
 
 Protocol facts: RFC 37 (ZMTP 3.1), and recorded from libzmq 4.3.5 (tests/data/transcripts).
 """
@@ -34,6 +34,11 @@ Frame = bytes | memoryview
 # From this size on, frames are not copied: received ones are given as a view of the memory they were received
 # into, and sent ones are buffers of their own.
 _LARGE: Final = 64 * 1024
+# Memory of a bytearray costs its zeroing, but is mostly memory that the program has had before, while numpy's
+# comes from the system, page by page, as bytes come. That is worth it for very large frames, and until so
+# many bytes have come that the peer is believed to send the rest.
+_LONGEST_ZEROED: Final = 16 * 2**20
+_TRUSTED: Final = 2**19
 #: A body of so many bytes needs a long header.
 SHORTEST_LONG: Final = 256
 # By flags and length, because nearly all frames have one of these.
@@ -56,7 +61,16 @@ class FrameBuffer:
         max_command: The longest command accepted, in bytes.
     """
 
-    __slots__ = ("_body", "_data", "_filled", "_flags", "_start", "max_command", "max_message_frame")
+    __slots__ = (
+        "_body",
+        "_data",
+        "_filled",
+        "_flags",
+        "_length",
+        "_start",
+        "max_command",
+        "max_message_frame",
+    )
 
     def __init__(self, max_message_frame: int, max_command: int) -> None:
         self.max_message_frame = max_message_frame
@@ -66,6 +80,7 @@ class FrameBuffer:
         self._start = 0
         # A frame whose header was taken and whose body was not. While there is one, `_data` begins behind it.
         self._flags = 0
+        self._length = 0
         self._body: memoryview | None = None
         self._filled = 0
 
@@ -82,11 +97,11 @@ class FrameBuffer:
     def feed(self, data: bytes) -> None:
         """Take the next piece of the stream."""
         start = 0
-        vacant = self.vacant()
-        if vacant is not None:
-            start = min(len(vacant), len(data))
-            vacant[:start] = memoryview(data)[:start]
-            self.fill(start)
+        while (vacant := self.vacant()) is not None:
+            size = min(len(vacant), len(data) - start)
+            vacant[:size] = memoryview(data)[start : start + size]
+            self.fill(size)
+            start += size
             if start == len(data):
                 return
         if self._start == len(self._data):
@@ -95,7 +110,10 @@ class FrameBuffer:
             self._data, self._start = self._data[self._start :] + data, 0
 
     def vacant(self) -> memoryview | None:
-        """Where what comes next can be received into, at most so much; call `fill` then. None: `feed` it."""
+        """Where what comes next can be received into, at most so much; call `fill` then. None: `feed` it.
+
+        It may be only the beginning of what is vacant: look again after `fill`.
+        """
         if self._body is None or self._filled == len(self._body):
             return None
         return self._body[self._filled :]
@@ -103,6 +121,10 @@ class FrameBuffer:
     def fill(self, size: int) -> None:
         """The first `size` bytes of `vacant()` have been received."""
         self._filled += size
+        if self._body is not None and self._filled == len(self._body) < self._length:
+            body = memoryview(bytearray(self._length))
+            body[: self._filled] = self._body
+            self._body = body
 
     def take(self, size: int) -> bytes | None:
         """So many bytes as they are, or None if there are fewer."""
@@ -178,14 +200,17 @@ class FrameBuffer:
     def _begin_body(self, flags: int, length: int, start: int) -> None:
         """Make room for a body of which not all has come; what has is everything behind `start`."""
         self._flags = flags
-        # Neither zeroed nor touched before its bytes come, unlike a bytearray.
-        self._body = np.empty(length, np.uint8).data
+        self._length = length
         self._filled = len(self._data) - start
+        if length > _LONGEST_ZEROED:
+            self._body = np.empty(length, np.uint8).data
+        else:
+            self._body = memoryview(bytearray(length if self._filled >= _TRUSTED else min(length, _TRUSTED)))
         self._body[: self._filled] = memoryview(self._data)[start:]
         self._data, self._start = b"", 0
 
     def _take_body(self, body: memoryview) -> tuple[int, Frame] | None:
-        if self._filled < len(body):
+        if self._filled < self._length:
             return None
         self._body = None
         return self._flags, body.toreadonly() if len(body) >= _LARGE else bytes(body)

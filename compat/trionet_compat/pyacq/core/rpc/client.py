@@ -126,6 +126,19 @@ class RPCClient:
         client.close()
         return None
 
+    @staticmethod
+    def _forget_useless() -> None:
+        """Of clients that have lost their server, keep what says so; of those of former threads, nothing."""
+        threads = {thread.ident for thread in threading.enumerate()}
+        for (ident, _), client in list(RPCClient.clients_by_thread.items()):
+            if client._portal._closed is not None:
+                client.close()
+            elif client._connection.lost is not None:
+                if ident in threads:
+                    client._opened.abandon()
+                else:
+                    client.close()
+
     def __init__(self, address: bytes, reentrant: bool = True, serializer: str = "msgpack") -> None:
         text = address.decode()
         if serializer not in all_serializers:
@@ -135,6 +148,7 @@ class RPCClient:
                 "An RPCClient instance already exists for this address. "
                 "Use RPCClient.get_client(address) instead."
             )
+        RPCClient._forget_useless()
         self.address = address
         self.name = ".".join((log.get_host_name(), log.get_process_name(), log.get_thread_name())).encode()
         self.name += b":" + address
