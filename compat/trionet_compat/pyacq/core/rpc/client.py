@@ -221,17 +221,21 @@ class RPCClient:
         if server is not self._offered:
             self._offer(server)
         self.next_request_id += 1
+        options = None if opts is None else dict(opts)
         try:
             if sync == "off":
-                return self._portal.call(self._notify, action, opts)
+                return self._portal.call(self._notify, action, options)
             if sync == "sync" and (server is None or not self._reentrant):
-                return self._portal.call(self._request, action, opts, return_type, timeout)
-            future: Future = self._portal.call(self._start, action, opts, return_type)
+                return self._portal.call(self._request, action, options, return_type, timeout)
+            future: Future = self._portal.call(self._start, action, options, return_type)
         except Exception as error:
             shown = as_upstream(error)
             if shown is error:
                 raise
             raise shown from shown.__cause__
+        finally:
+            if options is not None:
+                options.clear()  # the portal remembers the call for a while, but not the proxies in it
         return future if sync == "async" else future.result(timeout)
 
     def _offer(self, server: RPCServer | None) -> None:
