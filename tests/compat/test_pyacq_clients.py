@@ -226,14 +226,16 @@ def test_what_was_asked_for_before_the_end_is_done(server: RPCServer, client: RP
     assert client.close_server() is True
     assert future.result() == 2
     assert server["thing"].calls == [*range(20)]
-    with pytest.raises(RuntimeError, match=GONE):
+    with pytest.raises(RuntimeError, match=GONE) as caught:
         remote.add(1)
+    assert not isinstance(caught.value, TimeoutError)
 
 
 @pytest.mark.parametrize("sync", ["async", "off"])
 def test_the_end_of_a_server_without_waiting(server: RPCServer, client: RPCClient, sync: str) -> None:
     pending = client["thing"].wait(_sync="async")
     future = client.close_server(sync=sync)
+    assert in_thread(lambda: RPCClient.get_client(server.address).ping()) == "pong"
     server["thing"].released.set()
     assert pending.result() == "waited"
     if isinstance(future, Future):
@@ -249,6 +251,16 @@ def test_pending_calls_end_with_the_server(own_portal: Portal) -> None:
     with pytest.raises(RuntimeError, match=GONE) as caught:
         future.result()
     assert not isinstance(caught.value, TimeoutError)
+
+
+def test_pending_calls_end_with_the_portal() -> None:
+    with running_server(thing=Thing()) as server:
+        with open_portal():
+            future = RPCClient.get_client(server.address)["thing"].wait(_sync="async")
+        assert future.done()
+        with pytest.raises(RuntimeError):
+            future.result()
+        server["thing"].released.set()
 
 
 def test_servers_of_trionet_refuse_what_they_do_not_allow(own_portal: Portal) -> None:

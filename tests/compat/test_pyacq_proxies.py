@@ -194,10 +194,12 @@ def test_objects_live_until_their_references_are_deleted(server: RPCServer, clie
     before = Thing.alive
     made = client["kind"]()
     made.echo(1)
+    client["kind"]()  # of this one, nobody keeps the proxy
     gc.collect()
-    assert Thing.alive == before + 1
+    client.ping()
+    assert Thing.alive == before + 2
     made._delete()
-    assert Thing.alive == before
+    assert Thing.alive == before + 1
 
 
 def test_objects_are_released_with_their_last_proxy_where_that_is_wanted(
@@ -206,17 +208,28 @@ def test_objects_are_released_with_their_last_proxy_where_that_is_wanted(
     server["kind"] = Thing
     gc.collect()
     before = Thing.alive
-    made = client["kind"]()
-    made._set_proxy_options(auto_delete=True)
-    method = made.add
-    assert made.echo(1) == 1  # with a child that is collected
-    del made
-    assert method(1) == 2
-    assert Thing.alive == before + 1
-    del method
-    client.ping()
-    assert client.send("call_obj", {"obj": client["thing"].add, "args": [1]}) == 2
-    assert Thing.alive == before
+    for _ in range(20):
+        made = client["kind"]()
+        made._set_proxy_options(auto_delete=True)
+        method, copied = made.add, made._copy()
+        assert made.echo(1) == 1  # with a child that is collected
+        del made, method
+        assert copied.add(1) == 2
+        assert Thing.alive == before + 1
+        del copied
+        assert client["thing"].add(1) == 2
+        assert Thing.alive == before
+
+
+def test_proxies_that_were_passed_on_release_nothing(server: RPCServer, client: RPCClient) -> None:
+    with running_server(thing=Thing()) as other:
+        kept = client.transfer([1])
+        kept._set_proxy_options(auto_delete=True)
+        other_thing = RPCClient.get_client(other.address)["thing"]
+        other_thing.echo(kept)
+        del kept
+        assert client.ping() == "pong"
+        assert other["thing"].calls.pop()[0] == 1
 
 
 def test_threads_share_proxies(thing: Any) -> None:

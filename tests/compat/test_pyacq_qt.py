@@ -86,6 +86,23 @@ def test_calls_within_calls(application: Any, server: QtRPCServer) -> None:
         assert Counter().count(remote, 6) == [6, 5, 4, 3, 2, 1, 0]
 
 
+def test_a_call_ends_although_another_one_began_later(application: Any, server: QtRPCServer) -> None:
+    first, second = Thing(), Thing()
+    with running_server(thing=first) as one, running_server(thing=second) as other:
+        outer = RPCClient.get_client(one.address)["thing"].wait(_sync="async")
+        remote = RPCClient.get_client(other.address)["thing"]
+        results = []
+
+        def wait_within() -> None:
+            outer.add_done_callback(lambda _: second.released.set())
+            first.released.set()
+            results.append(remote.wait())
+
+        QtCore.QTimer.singleShot(0, wait_within)
+        results.append(outer.result())
+        assert results == ["waited", "waited"]
+
+
 def test_the_end_of_the_server_need_not_end_the_program(application: Any) -> None:
     server = QtRPCServer(quit_on_close=False)
     server.run_forever()

@@ -238,6 +238,18 @@ def test_objects_are_released_when_their_client_has_gone() -> None:
         assert Thing.alive == before
 
 
+def test_objects_are_released_when_the_server_that_has_them_has_gone() -> None:
+    with lazy_server() as mine, running_server(thing=Thing()) as server:
+        client = RPCClient.get_client(server.address)
+        client["thing"].echo(Thing())
+        client["thing"].echo(Thing())
+        assert mine._host.objects == 2
+        client.close_server()
+        while not client._connection.lost:
+            client.disconnected()
+        assert mine._host.objects == 0
+
+
 def test_a_timer_calls_in_the_thread_of_the_server() -> None:
     with running_server() as server:
         threads: list[int] = []
@@ -253,6 +265,7 @@ def test_a_timer_calls_in_the_thread_of_the_server() -> None:
         timer.thread.join()  # type: ignore[union-attr]
         assert threads == [server._thread.ident] * 3  # type: ignore[union-attr]
         assert not timer.running
+        assert not RPCClient.clients_by_thread.keys() & {(timer.thread.ident, server.address)}  # type: ignore[union-attr]
 
 
 def test_a_timer_that_is_stopped_and_started_again() -> None:

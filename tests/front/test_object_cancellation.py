@@ -112,6 +112,18 @@ async def test_one_call_cancelled_everywhere(name: str) -> None:
         assert len(lab.client._connection._pending) == 0
 
 
+async def test_cancelled_block_is_cancelled_also_where_the_connection_is_lost_first() -> None:
+    """A task that had not begun its call finds a connection whose tasks were cancelled already."""
+    async with open_lab() as lab:
+        await lab.server.aclose()
+        await lab.client.wait_disconnected()
+        for call in (lab.thing.add(1), lab.client.ping(), lab.client.get("thing")):
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await call
+            assert scope.cancelled_caught
+
+
 @pytest.mark.parametrize("sync_methods", ["inline", "thread"])
 @pytest.mark.parametrize("name", ["small", "large request", "large reply", "asynchronous", "call back"])
 async def test_server_that_ends_anywhere(name: str, sync_methods: str) -> None:

@@ -192,11 +192,16 @@ async def test_executor_that_fails_fails_the_request() -> None:
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(
-            lambda: trionet.handle_object_stream(theirs, {"a": 1}, ADDRESS, sync_methods=refuse)
+            lambda: trionet.handle_object_stream(
+                theirs, {"a": 1}, ADDRESS, sync_methods=refuse, allow_close=True
+            )
         )
         async with trionet.wrap_object_stream(ours, ADDRESS) as client:
             with pytest.raises(RuntimeError, match="no executor"):
                 await client.get("a")
+            with pytest.raises(RuntimeError, match="no executor"):
+                await client.close_server()
+            await client.ping()
 
 
 async def test_client_that_leaves_cancels_what_it_waited_for_and_nothing_else() -> None:

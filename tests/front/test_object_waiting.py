@@ -196,3 +196,72 @@ async def test_name_of_a_client_is_one_line_of_the_log(caplog: pytest.LogCapture
             await zmtp.receive()
     assert "'no action' without reply failed" in caplog.text
     assert "\nERROR all" not in caplog.text
+
+
+async def test_what_was_begun_elsewhere_is_forgotten_when_the_client_has_left() -> None:
+    """It ends in something to be awaited, and there is nobody who would."""
+    work: list[Callable[[], None]] = []
+    target = Thing()
+    async with open_server(target, sync_methods=work.append) as server:
+        async with trionet.open_object_client(server.address) as client:
+            getting = client.start("get_item", {"name": "thing"})
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            work.pop()()
+            thing = await getting
+            thing.wait().start()
+            await client.ping()
+        await ended(server, 0)
+        work.pop()()
+        await trio.testing.wait_all_tasks_blocked()
+        assert not work
+        assert target.events == []
+        assert server.statistics().requests_in_flight == 0
+
+
+async def test_no_more_than_little_is_read_while_requests_wait() -> None:
+    target = Thing()
+    async with open_server(target, max_pending_calls=1) as server:
+        async with trionet.open_object_client(server.address) as client:
+            thing = await client.get("thing")
+            calls = [thing.wait().start() for _ in range(2)]
+            for number in range(20):
+                thing.note(str(number).ljust(200_000)).no_reply()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            (session,) = server._service.sessions
+            assert len(session._incoming._ahead) <= 6
+            target.go_on.set()
+            assert [await call for call in calls] == ["wait"] * 2
+            await client.ping()
+    notes = [event.strip() for event in target.events if event != "wait"]
+    assert notes == [str(number) for number in range(20)]
+
+
+@pytest.mark.parametrize("place", ["thread", "elsewhere"])
+async def test_timer_calls_where_methods_are_executed(place: str) -> None:
+    requests: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+    idents: list[int] = []
+    done = trio.Event()
+
+    def work() -> None:
+        while (request := requests.get()) is not None:
+            request()
+
+    def tick() -> Any:
+        idents.append(threading.get_ident())
+        return finish() if len(idents) == 2 else None
+
+    async def finish() -> None:
+        idents.append(threading.get_ident())
+        done.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.to_thread.run_sync, work)
+        try:
+            async with open_server(sync_methods="thread" if place == "thread" else requests.put) as server:
+                server.start_timer(tick, 0.001, limit=2)
+                with trio.fail_after(30):
+                    await done.wait()
+        finally:
+            requests.put(None)
+    here = threading.get_ident()
+    assert [ident == here for ident in idents] == [False, False, True]

@@ -170,7 +170,10 @@ class Links:
     async def request(
         self, address: str, action: str, options: dict[str, Any], return_type: ReturnType, name: str
     ) -> Any:
-        connection = self.live(address) or await self.connection(address, name)
+        connection = self.live(address)
+        if connection is None:
+            await trio.lowlevel.checkpoint_if_cancelled()  # it may be lost because all of this is cancelled
+            connection = await self.connection(address, name)
         return await connection.request(action, options, return_type, name)
 
     def start(

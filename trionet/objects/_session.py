@@ -272,7 +272,10 @@ class Session:
             with contextlib.suppress(trio.RunFinishedError):
                 self._service.token.run_sync_soon(self._execute, request, act)
 
-        execute(work)
+        try:
+            execute(work)
+        except Exception as error:
+            self._fail(request, error)
 
     def _executed(
         self,

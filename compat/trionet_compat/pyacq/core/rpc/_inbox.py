@@ -30,9 +30,6 @@ class Inbox(Protocol):
     def serve_one(self) -> None:
         """Wait for something, and do it."""
 
-    def serve_rest(self) -> None:
-        """Do what has come already."""
-
 
 class ThreadInbox:
     """The requests of a thread that waits for them, or comes to see what there is: see `Inbox`."""
@@ -53,10 +50,6 @@ class ThreadInbox:
     def serve_one(self) -> None:
         while not self._do(self._wait_for_next()):
             pass
-
-    def serve_rest(self) -> None:
-        while not self._queue.empty():  # only this thread takes something out
-            self._do(self._queue.get())
 
     def _wait_for_next(self) -> Callable[[], object] | None:
         try:

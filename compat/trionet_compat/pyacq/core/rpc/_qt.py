@@ -74,6 +74,7 @@ class QtInbox:
             QtCore.QCoreApplication.processEvents(QtCore.QEventLoop.ProcessEventsFlag.WaitForMoreEvents)
 
     def serve_rest(self) -> None:
+        """Do what has come already."""
         while self._works:
             self._take()
 

@@ -221,17 +221,25 @@ class RPCClient:
         if server is not self._offered:
             self._offer(server)
         self.next_request_id += 1
+        # The portal remembers calls for a while, but not what is taken out of these.
+        options = None if opts is None else dict(opts)
+        results: list[Any] = []
         try:
             if sync == "off":
-                return self._portal.call(self._notify, action, opts)
+                return self._portal.call(self._notify, action, options)
             if sync == "sync" and (server is None or not self._reentrant):
-                return self._portal.call(self._request, action, opts, return_type, timeout)
-            future: Future = self._portal.call(self._start, action, opts, return_type)
+                self._portal.call(self._request, results, action, options, return_type, timeout)
+                return results.pop()
+            self._portal.call(self._start, results, action, options, return_type)
         except Exception as error:
             shown = as_upstream(error)
             if shown is error:
                 raise
             raise shown from shown.__cause__
+        finally:
+            if options is not None:
+                options.clear()
+        future: Future = results.pop()
         return future if sync == "async" else future.result(timeout)
 
     def _offer(self, server: RPCServer | None) -> None:
@@ -342,18 +350,22 @@ class RPCClient:
     # -- in the portal -----------------------------------------------------------------------------------
 
     async def _request(
-        self, action: str, opts: Mapping[str, Any] | None, return_type: ReturnType, seconds: float | None
-    ) -> Any:
+        self,
+        results: list[Any],
+        action: str,
+        opts: Mapping[str, Any] | None,
+        return_type: ReturnType,
+        seconds: float | None,
+    ) -> None:
         self._links.send_released()
         with trio.move_on_after(math.inf if seconds is None else seconds):
-            while True:
-                try:
-                    return await self._connection.request(action, opts, return_type, action)
-                except trio.WouldBlock:
-                    await self._connection.wait_sent()
+            results.append(await self._connection.request(action, opts, return_type, action))
+            return
         raise TimeoutError("Timeout waiting for Future result.")
 
-    async def _start(self, action: str, opts: Mapping[str, Any] | None, return_type: ReturnType) -> Future:
+    async def _start(
+        self, results: list[Any], action: str, opts: Mapping[str, Any] | None, return_type: ReturnType
+    ) -> None:
         self._links.send_released()
         while True:
             try:
@@ -363,7 +375,7 @@ class RPCClient:
                 await self._connection.wait_sent()
         future = self.futures[self.next_request_id - 1] = Future(self, self.next_request_id - 1)
         self._nursery.start_soon(_deliver, pending, weakref.ref(future))
-        return future
+        results.append(future)
 
     async def _notify(self, action: str, opts: Mapping[str, Any] | None) -> None:
         self._links.send_released()

@@ -146,7 +146,6 @@ class RPCServer:
             RPCServer.register_server(self)
         try:
             self._inbox.serve_until(lambda: self._closed)
-            self._inbox.serve_rest()
         finally:
             self._close_now()
 
@@ -312,7 +311,8 @@ class QtRPCServer(RPCServer):
     def _make_inbox(self) -> Inbox:
         from trionet_compat.pyacq.core.rpc._qt import QtInbox  # most programs have no Qt
 
-        return QtInbox()
+        self._qt_inbox = QtInbox()
+        return self._qt_inbox
 
     def run_forever(self) -> None:
         """Have the event loop of this thread work on requests from now on. Raises as for `RPCServer`."""
@@ -322,7 +322,7 @@ class QtRPCServer(RPCServer):
         """As for `RPCServer`."""
         super().close()
         if self._thread is threading.current_thread():
-            self._inbox.serve_rest()  # or the next event loop would end at once
+            self._qt_inbox.serve_rest()  # or the next event loop would end at once
 
     def _finish(self) -> None:
         if self.quit_on_close and not self._closed:
