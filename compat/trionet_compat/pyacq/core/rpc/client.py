@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import logging
 import math
 import threading
@@ -13,7 +12,6 @@ from typing import Any, ClassVar, Final
 
 import trio
 
-from trionet.objects._connection import PendingCall
 from trionet.wire.errors import CallInfo, ConnectionLost
 from trionet.wire.objects import ReturnType
 from trionet_compat.portal import current_portal
@@ -25,7 +23,7 @@ from trionet_compat.pyacq.core.rpc._errors import (
     as_upstream,
     server_has_gone,
 )
-from trionet_compat.pyacq.core.rpc._inbox import Inbox
+from trionet_compat.pyacq.core.rpc._futures import Future, Watch, deliver, wait_for
 from trionet_compat.pyacq.core.rpc.proxy import ObjectProxy
 from trionet_compat.pyacq.core.rpc.serializer import Serializer, all_serializers
 from trionet_compat.pyacq.core.rpc.server import RPCServer
@@ -36,43 +34,6 @@ logger = logging.getLogger("pyacq.core.rpc.client")
 
 _SYNC_VALUES: Final = ("sync", "async", "off")
 _CLOCK_SAMPLES: Final = 10
-
-
-class Future(concurrent.futures.Future[Any]):
-    """A result that will come: pyacq's `Future`. Made by calls with ``sync="async"``.
-
-    Unlike upstream's, it is done when the reply has come, whether somebody waits or not. Functions of
-    `add_done_callback` are called in the portal's thread, and must not make blocking calls there.
-
-    Attributes:
-        client: Where the call was made.
-        call_id: Its number there.
-    """
-
-    def __init__(self, client: RPCClient, call_id: int) -> None:
-        super().__init__()
-        self.client = client
-        self.call_id = call_id
-
-    def cancel(self) -> bool:
-        """A call that was sent cannot be taken back."""
-        return False
-
-    def result(self, timeout: float | None = None) -> Any:
-        """Wait for the result. Requests to a server of this thread are worked on meanwhile.
-
-        Raises:
-            RemoteCallException: for whatever was raised there.
-            TimeoutError: if it takes longer than ``timeout`` seconds.
-            RuntimeError: if the server has gone.
-        """
-        self.client.process_until_future(self, timeout)
-        return super().result(0)
-
-    def exception(self, timeout: float | None = None) -> BaseException | None:
-        """What `result` would raise, waiting likewise; None if there is a result."""
-        self.client.process_until_future(self, timeout)
-        return super().exception(0)
 
 
 class RPCClient:
@@ -339,9 +300,9 @@ class RPCClient:
             return
         server = RPCServer.get_server() if self._reentrant else None
         if server is None:
-            self._portal.call(_wait, future, timeout)
+            self._portal.call(wait_for, future, timeout)
         else:
-            watch = _Watch(server._inbox)
+            watch = Watch(server._inbox)
             self._portal.call_sync(self._nursery.start_soon, watch.run, future, timeout)
             server._inbox.serve_until(watch.has_ended)
         if not future.done():
@@ -374,7 +335,7 @@ class RPCClient:
             except trio.WouldBlock:
                 await self._connection.wait_sent()
         future = self.futures[self.next_request_id - 1] = Future(self, self.next_request_id - 1)
-        self._nursery.start_soon(_deliver, pending, weakref.ref(future))
+        self._nursery.start_soon(deliver, pending, weakref.ref(future))
         results.append(future)
 
     async def _notify(self, action: str, opts: Mapping[str, Any] | None) -> None:
@@ -384,51 +345,6 @@ class RPCClient:
                 return self._connection.notify(action, opts, action)
             except trio.WouldBlock:
                 await self._connection.wait_sent()
-
-
-class _Watch:
-    """Tells a thread that works on requests when a result has come, or has not in time."""
-
-    def __init__(self, inbox: Inbox) -> None:
-        self._inbox = inbox
-        self._has_ended = False
-
-    def has_ended(self) -> bool:
-        return self._has_ended
-
-    async def run(self, future: Future, seconds: float | None) -> None:
-        try:
-            await _wait(future, seconds)
-        finally:
-            self._has_ended = True
-            self._inbox.wake()
-
-
-async def _wait(future: Future, seconds: float | None) -> None:
-    """Wait until a future is done, or some seconds are over."""
-    done = trio.Event()
-    future.add_done_callback(lambda _: done.set())
-    with trio.move_on_after(math.inf if seconds is None else seconds):
-        await done.wait()
-
-
-async def _deliver(pending: PendingCall, reference: weakref.ref[Future]) -> None:
-    """Give a result to the future that it belongs to, if that still exists."""
-    result, failure = None, None
-    try:
-        result = await pending.wait()
-    except Exception as error:
-        failure = as_upstream(error)
-    except trio.Cancelled:
-        failure = server_has_gone()
-        raise
-    finally:
-        future = reference()
-        if future is not None:
-            if failure is None:
-                future.set_result(result)
-            else:
-                future.set_exception(failure)
 
 
 async def _let_others_read() -> None:
