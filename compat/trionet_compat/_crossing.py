@@ -30,6 +30,11 @@ class Crossing:
         self.result: Any = None
         self.error: BaseException | None = None
 
+    def take_result(self) -> Any:
+        """What the function returned; who carries it out may hold on to this for a while, but not to that."""
+        result, self.result = self.result, None
+        return result
+
     def raise_error(self) -> NoReturn:
         """Raise what the function raised."""
         error, self.error = self.error, None

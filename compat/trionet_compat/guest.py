@@ -264,7 +264,7 @@ class _Guest(_Home):
                 await _settle(call.ended)
             raise
         if call.error is None:
-            result: T = call.result
+            result: T = call.take_result()
             return result
         if is_cancelled(call.error):
             raise asyncio.CancelledError from None

@@ -93,7 +93,7 @@ class Portal:
             raise
         if call.error is not None:
             call.raise_error()
-        result: T = call.result
+        result: T = call.take_result()
         return result
 
     def call_sync(self, fn: Callable[..., T], *args: Any) -> T:

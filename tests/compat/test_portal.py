@@ -8,6 +8,7 @@ import contextvars
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -361,3 +362,19 @@ def test_the_innermost_portal_is_in_use() -> None:
                 assert threads.submit(current_portal).result() is inner
         assert current_portal() is outer
     assert current_portal() is shared
+
+
+def test_results_are_not_kept() -> None:
+    class Large:
+        pass
+
+    async def measure() -> Large:
+        return Large()
+
+    async def wait() -> None:
+        await trio.lowlevel.checkpoint()
+
+    with open_portal() as portal:
+        kept = weakref.ref(portal.call(measure))
+        portal.call(wait)  # carried out by the same task, if it comes soon enough
+        assert kept() is None
