@@ -6,6 +6,7 @@
                         front ends: servers and clients as tasks in your nursery
         |
     _feeds              both ends of feeds: sync_struct and broadcast
+    _zmtp               ZeroMQ's protocol, for objects
         |
     _server _connect    listening and connecting, TLS, the server's handle
     _transport _tasks   byte streams, background tasks
