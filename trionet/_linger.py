@@ -21,9 +21,9 @@ _ROUNDS: Final = 50
 _SHORTEST_PAUSE: Final = 8
 _LONGEST_PAUSE: Final = 256
 
-#: Whether what receives in this run of Trio lingers; that is decided when it is made. Not where being woken
-#: costs less than the rounds.
-lingering: Final[trio.lowlevel.RunVar[bool]] = trio.lowlevel.RunVar("trionet lingering", True)
+#: For how many rounds receivers linger that are made in this run of Trio from now on. It pays to have less of
+#: them where a round takes longer.
+linger_rounds: Final[trio.lowlevel.RunVar[int]] = trio.lowlevel.RunVar("trionet linger rounds", _ROUNDS)
 
 
 class Linger:
@@ -32,7 +32,7 @@ class Linger:
     __slots__ = ("_pause", "_receives_until_next", "_rounds")
 
     def __init__(self) -> None:
-        self._rounds = _ROUNDS if lingering.get() else 0
+        self._rounds = linger_rounds.get()
         self._pause = _SHORTEST_PAUSE
         self._receives_until_next = 0
 
@@ -41,7 +41,7 @@ class Linger:
 
         Not always a checkpoint. Cancelled, it has taken nothing.
         """
-        if self._receives_until_next or not self._rounds:
+        if self._receives_until_next:
             self._receives_until_next -= 1
             return None
         for _ in range(self._rounds):

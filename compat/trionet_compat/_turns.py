@@ -21,8 +21,10 @@ from typing import Any, Final
 import outcome
 import trio
 
-from trionet._linger import lingering
+from trionet._linger import linger_rounds
 
+# A round is a turn of the loop here, about 10 µs. So many outlast an answer that comes at once.
+_LINGER_ROUNDS: Final = 12
 #: A turn: what Trio asks to have called.
 Turn = Callable[[], object]
 
@@ -71,7 +73,7 @@ class Turns(trio.abc.Instrument):
         with self._watching() as possible:
             if not possible:
                 return
-            lingering.set(False)  # to be woken costs little here, and each round a turn
+            linger_rounds.set(_LINGER_ROUNDS)
             self._idler = trio.lowlevel.current_task()
             try:
                 while True:

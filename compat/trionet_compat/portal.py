@@ -23,6 +23,7 @@ from typing import Any, Final, Generic, TypeVar
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from trionet._linger import linger_rounds
 from trionet._tasks import open_background_tasks
 from trionet_compat._crossing import Crossing, in_context, is_cancelled
 from trionet_compat._held import Held
@@ -188,6 +189,7 @@ class Portal:
 
     async def _main(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
+        linger_rounds.set(0)  # while it looks again and again, the calling thread cannot go on
         async with contextlib.AsyncExitStack() as stack:
             self._scope = stack.enter_context(trio.CancelScope())
             if self._network is not None:

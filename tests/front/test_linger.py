@@ -66,3 +66,11 @@ async def test_other_tasks_run_meanwhile_and_can_cancel_it() -> None:
         await Linger().look(silent.receive_nowait)
     assert scope.cancelled_caught
     assert silent.asked == 0
+
+
+async def test_a_run_may_have_fewer_rounds_or_none() -> None:
+    for rounds in (3, 0):
+        _linger.linger_rounds.set(rounds)
+        silent = Source(after=float("inf"))
+        assert await Linger().look(silent.receive_nowait) is None
+        assert silent.asked == rounds
