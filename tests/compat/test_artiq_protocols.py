@@ -258,15 +258,14 @@ def test_the_loop_of_a_server_makes_a_loop_if_need_be(monkeypatch: pytest.Monkey
     _serve_and(use, monkeypatch)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no pthread_kill")
 def test_ctrl_c_in_the_loop_of_a_server(
     loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    main_thread = threading.main_thread().ident
-    assert main_thread is not None
+    def interrupt(port: int) -> None:
+        loop.call_soon_threadsafe(signal.raise_signal, signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        _serve_and(lambda port: signal.pthread_kill(main_thread, signal.SIGINT), monkeypatch)
+        _serve_and(interrupt, monkeypatch)
     assert loop.is_closed()
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.unmeasured import unmeasured_environment
+
 ROOT = Path(__file__).parents[2]
 
 PRELUDE = """
@@ -220,6 +222,7 @@ def test_ctrl_c_ends_a_program_that_waits() -> None:
         """),
         ],
         cwd=ROOT,
+        env=unmeasured_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
