@@ -150,7 +150,8 @@ class ObjectHost:
     @property
     def objects(self) -> int:
         """How many objects clients have proxies to."""
-        return self._table.objects
+        with self._lock:  # those of a holder that has gone are released together
+            return self._table.objects
 
     def admit(self, holder: Holder) -> None:
         """From now on a holder may get references."""
