@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import contextvars
+import errno
 import os
 import sys
 import threading
@@ -84,11 +85,11 @@ class Portal:
         try:
             self._inbox.append(call)
             if not self._nap.end():
-                self._token.run_sync_soon(self._begin_all)
+                self._wake(self._begin_all)
             while not call.done.acquire(timeout=_WAIT):
                 pass
-        except trio.RunFinishedError:
-            raise PortalClosed(str(self._closed)) from None
+        except PortalClosed:
+            raise
         except BaseException:  # Ctrl-C
             self.run_soon(call.cancel)
             raise
@@ -135,8 +136,8 @@ class Portal:
         The function must not raise anything.
         """
         if self._closed is None:
-            with contextlib.suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(fn)
+            with contextlib.suppress(PortalClosed):
+                self._wake(fn)
 
     def close(self) -> None:
         """Cancel everything in it, and wait for the end of its thread. May be called again.
@@ -153,6 +154,16 @@ class Portal:
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
+
+    def _wake(self, fn: Callable[[], object]) -> None:
+        """Have Trio run a function soon."""
+        try:
+            self._token.run_sync_soon(fn)
+        except (trio.RunFinishedError, OSError) as error:
+            # Where Trio itself has failed, it has closed the socket that wakes it, and does not say so.
+            if isinstance(error, OSError) and error.errno != errno.EBADF:
+                raise
+            raise PortalClosed(self._closed or "the portal has ended") from None
 
     def _check_usable(self) -> None:
         if self._closed is not None:
