@@ -227,11 +227,13 @@ class Exchange:
             sent.transmissions += 1
             sent.last_sent = now
 
-    def not_arrived(self) -> None:
-        """The message whose echo is awaited was not received as it was last sent: no echo comes of that."""
-        sent = self._sent.get(_key(self.awaited)) if self.awaited is not None else None
+    def withdraw(self, data: bytes) -> None:
+        """A message was not sent after all, or not received as it was last sent: no echo comes of that."""
+        sent = self._sent.get(_key(data))
         if sent is not None:
             sent.transmissions -= 1
+            if not sent.transmissions:  # what comes is the peer's own
+                del self._sent[_key(data)]
 
     def give_up(self) -> None:
         """Wait for the echo no more; it may still come, and is known then."""
