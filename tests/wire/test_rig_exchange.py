@@ -179,6 +179,20 @@ def test_later_than_late_it_is_a_message_but_no_storm(late: float) -> None:
     assert echoes_at(exchange, HELLO, [late + 0.8, late + 0.9]) == [True, False]
 
 
+@pytest.mark.parametrize("window", [0.0, 5.0, 60.0])
+def test_what_was_said_long_ago_the_peer_may_say_as_often_as_it_likes(window: float) -> None:
+    exchange = Exchange(window)
+    confirmed(exchange, PING)
+    later = 0.01 + max(LATE_ECHO, window)
+    assert [exchange.receive(PING, later).meaning for _ in range(100)] == [Ping()] * 100
+
+
+def test_what_still_goes_to_and_fro_is_not_forgotten() -> None:
+    exchange = Exchange()
+    confirmed(exchange)
+    assert sum(echoes_at(exchange, HELLO, [0.1 * number for number in range(1, 1000)])) <= 3 + 2 * 100
+
+
 def test_doubled_echo_of_an_answer_is_none_of_the_peers_messages() -> None:
     answer = encode_answer([ExpMessage.EXPINIT, "hello"])
     exchange = Exchange()
