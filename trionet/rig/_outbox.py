@@ -55,6 +55,7 @@ class Outbox:
         while len(self._waiting) > limit:
             await self._changed.park()
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Write what waits, until cancelled or until nothing more can be written."""
         try:

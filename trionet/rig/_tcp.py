@@ -81,6 +81,7 @@ class TcpPeer(Peer):
         self._outbox = Outbox(transport)
         return self._outbox
 
+    @trio.lowlevel.enable_ki_protection
     async def converse(self, outbox: Outbox, *, once: bool) -> None:
         """Take what comes from a connection until it ends; then the message under way has failed.
 
@@ -160,6 +161,7 @@ class TcpServerEndpoint(Endpoint):
     async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         await serve_connections(self._serve, self._handle, HANDSHAKE_TIMEOUT, task_status)
 
+    @trio.lowlevel.enable_ki_protection
     async def _serve(self, connection: Connection) -> None:
         address = self._address_of(connection.transport)
         peer = TcpPeer(address, self, self._max_message_size)

@@ -128,6 +128,7 @@ class RigCommunicator:
         self._reports = LimitedLog(settings.logger, name)
         self._endpoint: Endpoint
 
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C is for the program, not for tasks that it does not see
     async def _run(self, endpoint: Endpoint, task_status: trio.TaskStatus[None]) -> None:
         """Send and receive through an endpoint until cancelled."""
         self._endpoint = endpoint

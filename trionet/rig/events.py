@@ -283,6 +283,7 @@ class EventDispatcher:
             self._reporting += 1
             self._nursery.start_soon(self._run_report, event, error)
 
+    @trio.lowlevel.enable_ki_protection
     async def _run_report(self, event: RigEvent, error: Exception) -> None:
         try:
             await self._report(event, error)
@@ -297,6 +298,7 @@ class EventDispatcher:
         self._streams.clear()
 
 
+@trio.lowlevel.disable_ki_protection  # it is code of the program, which may go on for ever
 def _call_next(event: RigEvent, waiting: deque[_Assignment]) -> Awaitable[object] | object:
     assignment = waiting.popleft()
     return assignment.callback(event) if assignment.wants(event.event) else None

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar, Unpack
 
 import trio
 
+from trionet._tasks import open_background_tasks
 from trionet.rig._peer import EchoTimeout
 from trionet.rig.alyx import AlyxClient, AlyxToken, alyx_message
 from trionet.rig.communicator import RigCommunicator
@@ -303,7 +304,9 @@ class RigServices(Mapping[str, RigCommunicator]):
         """Act on each rig; `act` sets the event when the next one may be begun."""
         responses: dict[str, Any] = {}
         failed: dict[str, Exception] = {}
+        all_done = trio.Event()
 
+        @trio.lowlevel.enable_ki_protection
         async def run(name: str, begun: trio.Event) -> None:
             try:
                 responses[name] = await act(name, begun)
@@ -313,8 +316,11 @@ class RigServices(Mapping[str, RigCommunicator]):
                     nursery.cancel_scope.cancel()
             finally:
                 begun.set()
+                if len(responses) + len(failed) == len(order):
+                    all_done.set()
 
-        async with trio.open_nursery() as nursery:
+        # What the caller is interrupted with is to leave as it is, in no group.
+        async with open_background_tasks() as nursery:
             for name in order:
                 if concurrent:
                     begun = trio.Event()
@@ -322,6 +328,8 @@ class RigServices(Mapping[str, RigCommunicator]):
                     await begun.wait()
                 else:
                     await run(name, trio.Event())
+            if order:
+                await all_done.wait()
         for name in order:
             if name not in responses and name not in failed:
                 failed[name] = NotAsked("given up, because another rig had failed", CallInfo(rig=name))
