@@ -48,6 +48,7 @@ async def wait_name(
     return None
 
 
+@trio.lowlevel.enable_ki_protection  # Ctrl-C is for the program, not for tasks that it does not see
 async def wait_client_left(transport: Transport, scope: trio.CancelScope) -> None:
     """Ignore what a client says; when it leaves, cancel what is done for it."""
     try:
@@ -151,6 +152,7 @@ class FeedReader(Generic[Item]):
 
     # -- the background task ---------------------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Connect and read; again and again if so asked."""
         while True:
@@ -250,6 +252,7 @@ class FeedReader(Generic[Item]):
         self._begun = self._begun or self.connected.value
         return item
 
+    @trio.lowlevel.enable_ki_protection
     async def _take_leftovers(self) -> None:
         """Take what is left when nobody takes items any more: the reader only does so with the next data."""
         while True:

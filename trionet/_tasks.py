@@ -1,11 +1,15 @@
-"""Background tasks of an async context manager."""
+"""Background tasks of an async context manager, and code of the program that they call."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
 
 import trio
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 
 
 @contextlib.asynccontextmanager
@@ -36,6 +40,12 @@ async def open_background_tasks() -> AsyncIterator[trio.Nursery]:
         raise BaseExceptionGroup("in the block and its background tasks", failures)
     for failure in failures or by_tasks:  # raised here, where no context is added to it
         raise failure
+
+
+@trio.lowlevel.disable_ki_protection
+def call_of_program(function: Callable[[Argument], Result], argument: Argument) -> Result:
+    """Call code of the program: Ctrl-C can end it even if it goes on for ever, whichever task it runs in."""
+    return function(argument)
 
 
 def _without_cancelled(error: BaseException) -> BaseException | None:

@@ -261,6 +261,7 @@ async def serve_broadcaster(
         await serve_connections(handler, handle, handshake_timeout, task_status)
 
 
+@trio.lowlevel.enable_ki_protection  # Ctrl-C is for the program, not for tasks that it does not see
 async def _serve_client(
     broadcaster: Broadcaster, pyon_version: PyonVersion, handshake_timeout: float, client: Connection
 ) -> None:

@@ -286,6 +286,7 @@ class Link:
     def _wake(self) -> None:
         self._arrived.set()
 
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C is for the program, not for tasks that it does not see
     async def run(self) -> None:
         """Connect again and again."""
         while True:
@@ -329,6 +330,7 @@ class Link:
             await transport.aclose()
         return trio.current_time() - started, reasons[0]
 
+    @trio.lowlevel.enable_ki_protection
     async def _until_lost(
         self,
         task: Callable[[Transport], Awaitable[None]],
@@ -370,6 +372,7 @@ class Link:
             self._outage_reported = True
             logger.warning("%s: %s; trying again, what is logged waits", self._peer, reason)
 
+    @trio.lowlevel.enable_ki_protection
     async def _report_connection(self) -> None:
         """Not at once: a sink that accepts and closes would be reported again and again."""
         if self._outage_reported:

@@ -19,6 +19,7 @@ from trionet._server import (
     open_listeners,
     serve_connections,
 )
+from trionet._tasks import call_of_program
 from trionet._tls import TLSConfig
 from trionet._transport import Transport
 from trionet.wire.errors import RemoteProtocolError
@@ -158,6 +159,7 @@ class Service:
         self._handshake_timeout = handshake_timeout
         self.records = self.failed_records = self.refused = 0
 
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C is for the program, not for tasks that it does not see
     async def serve(self, client: Connection) -> None:
         """Serve one forwarder until it leaves."""
         wire = LogSinkConnection(self._max_record_size)
@@ -188,7 +190,7 @@ class Service:
                 case LogMessage() as message:
                     self.records += 1
                     try:
-                        self._emit(make_record(message))
+                        call_of_program(self._emit, make_record(message))
                     except Exception:
                         self.failed_records += 1
                         if not failure_reported:

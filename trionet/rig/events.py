@@ -12,6 +12,7 @@ from typing import Any, Final
 import trio
 
 from trionet._server import Address
+from trionet._tasks import call_of_program
 from trionet._transport import format_address
 from trionet.wire.errors import CallInfo, ConnectionLost, RemoteError, TrionetError
 from trionet.wire.rig_messages import ERROR, ExpMessage
@@ -298,7 +299,6 @@ class EventDispatcher:
         self._streams.clear()
 
 
-@trio.lowlevel.disable_ki_protection  # it is code of the program, which may go on for ever
 def _call_next(event: RigEvent, waiting: deque[_Assignment]) -> Awaitable[object] | object:
     assignment = waiting.popleft()
-    return assignment.callback(event) if assignment.wants(event.event) else None
+    return call_of_program(assignment.callback, event) if assignment.wants(event.event) else None

@@ -161,6 +161,7 @@ async def serve_publisher(
             notifiers[name].detach()
 
 
+@trio.lowlevel.enable_ki_protection  # Ctrl-C is for the program, not for tasks that it does not see
 async def _serve_client(
     channels: Mapping[str, Channel], handshake_timeout: float, client: Connection
 ) -> None:

@@ -16,6 +16,7 @@ from trio_util import AsyncBool
 from trionet._backoff import FIRST_RETRY, MAX_RETRY, Backoff
 from trionet._connect import CONNECT_TIMEOUT, connector
 from trionet._feeds import FeedReader
+from trionet._tasks import call_of_program
 from trionet._tls import TLSConfig
 from trionet._transport import Transport, format_address
 from trionet.wire.feeds import FeedClient, PyonVersion
@@ -151,13 +152,13 @@ class Subscription:
         if mod is None:
             return None
         if mod["action"] == "init":
-            self._value = self._build(mod["struct"])
+            self._value = call_of_program(self._build, mod["struct"])
             if self._reader.is_current(wire):
                 self._reader.set_connected()
         else:
             self._apply(wire, mod)
         if self._on_mod is not None:
-            self._on_mod(mod)
+            call_of_program(self._on_mod, mod)
         if self._waiting and self.connected.value:
             self._wake()
         return mod
@@ -175,7 +176,8 @@ class Subscription:
         """Reschedule those whose condition holds now."""
         for task, predicate in [*self._waiting.items()]:
             try:
-                result: Any = Value(self._value) if predicate(self._value) else None
+                holds = call_of_program(predicate, self._value)
+                result: Any = Value(self._value) if holds else None
             except Exception as error:
                 result = Error(error)
             # A predicate may have cancelled some of those who wait.
