@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import math
 
 import pytest
@@ -182,6 +184,24 @@ async def test_what_one_side_has_said_long_ago_the_other_may_say_again_and_again
                 await rig.communicator.ping(address=address)
                 await rig.communicator.status("RUNNING", address=address)
                 assert (await events.receive()).data == [20]
+
+
+async def test_an_ipv6_address_may_be_spelt_as_one_likes(lab: Lab) -> None:
+    rig_host, client_host = lab.host("rig"), lab.host("client")
+    spelt_out = ipaddress.ip_address(rig_host.ipv6).exploded
+    assert spelt_out != rig_host.ipv6
+    received: list[RigEvent] = []
+    async with contextlib.AsyncExitStack() as stack:
+        with rig_host.entered():
+            listening = trionet.open_rig_listener(f"udp://[{rig_host.ipv6}]:{RIG_PORT}")
+            rig = await stack.enter_async_context(listening)
+        rig.assign_callback("EXPINIT", received.append)
+        with client_host.entered():
+            async with trionet.open_rig_listener(f"udp://[{client_host.ipv6}]:0") as client:
+                for host in (rig_host.ipv6, spelt_out, "rig"):
+                    await client.init(host, address=(host, RIG_PORT))
+                where = (client_host.ipv6, client.port)
+    assert [event.address for event in received] == [where] * 3
 
 
 async def test_what_is_under_way_when_a_partition_begins_arrives(lab: Lab) -> None:

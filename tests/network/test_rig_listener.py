@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from typing import Any
 
 import pytest
@@ -250,6 +251,21 @@ async def test_a_communicator_can_answer_too(scheme: str) -> None:
         with rig.open_events("EXPSTATUS") as events:
             await rig.status("RUNNING", address=address)
             assert (await events.receive()).data == ["from the client"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends nothing to 0.0.0.0")
+async def test_an_answer_goes_to_where_the_rig_was_asked_for() -> None:
+    """Systems that take 0.0.0.0 for this machine answer from another address."""
+    async with trionet.open_rig_listener(loopback("udp")) as rig:
+        async with trionet.open_rig_communicator(f"udp://0.0.0.0:{rig.port}") as client:
+            address = await address_of(client, rig)
+            with client.open_events() as events:
+                await rig.init(address=address)
+                question = await events.receive()
+            assert question.address == ("0.0.0.0", rig.port)
+            with rig.open_events("EXPINIT") as events:
+                await client.respond(question, "here")
+                assert (await events.receive()).data == ["here"]
 
 
 @both_schemes

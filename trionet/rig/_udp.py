@@ -185,7 +185,8 @@ class UdpEndpoint(Endpoint):
             except OSError as error:
                 name = format_address(address)
                 self.limited_log.warning("%s: no echo to %s: %s", self.owner.name, name, error)
-        self.take(received, address, peer)
+        # As the peer is known here: the answer goes there, though 0.0.0.0 answers as 127.0.0.1.
+        self.take(received, peer.address, peer)
 
     def _not_arrived(self, error: OSError) -> None:
         """The system reports that something which was sent has not arrived; a listener cannot know what."""
@@ -202,8 +203,10 @@ class UdpEndpoint(Endpoint):
         if address is None:
             raise TypeError("a listener needs the address to send to")
         host, port = address[:2]
-        if not is_ip(host):
-            host = await resolve(host, self._family)
+        if (host, port) not in self._peers and (":" in host or not is_ip(host)):
+            host = await resolve(
+                host, self._family
+            )  # an IPv6 address has many spellings, the system's is one
         address = (host, port)
         peer = self._strangers.pop(address, None) or self._peers.get(address) or self._make_peer(address)
         _remember(self._peers, peer)
