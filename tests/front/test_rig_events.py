@@ -12,7 +12,7 @@ import trio.lowlevel
 import trio.testing
 
 import trionet
-from trionet import ExpMessage, RigEvent
+from trionet import ExpMessage, RigEvent, RigEvents
 from trionet.rig.events import EventDispatcher, covers
 
 ERROR = ExpMessage(0)
@@ -175,6 +175,26 @@ async def test_a_full_stream_says_how_many_it_has_lost_and_goes_on() -> None:
                 await events.receive()
             dispatcher.dispatch(event(1, "new"))
             assert (await events.receive()).data == ["new"]
+
+
+async def test_more_readers_than_places_are_told_of_losses(autojump_clock: trio.testing.MockClock) -> None:
+    read: list[str] = []
+
+    async def read_one(events: RigEvents) -> None:
+        try:
+            read.append((await events.receive()).data[0])
+        except trionet.EventsLost as lost:
+            read.append(lost.message)
+
+    async with open_dispatcher() as (dispatcher, _):
+        with dispatcher.open_events(ANY, False, 1) as events, trio.fail_after(1):
+            async with trio.open_nursery() as nursery:
+                for _ in range(2):
+                    nursery.start_soon(read_one, events)
+                await trio.testing.wait_all_tasks_blocked()
+                for text in ("kept", "lost"):
+                    dispatcher.dispatch(event(1, text))
+    assert sorted(read) == ["1 events were lost: 1 had not been read", "kept"]
 
 
 async def test_iterating_tells_about_losses_too() -> None:

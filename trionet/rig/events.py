@@ -90,6 +90,7 @@ class RigEvents:
             return
         if self._lost or len(self._waiting) >= self._max_backlog:
             self._lost += 1
+            self._changed.unpark()  # one who waits, if there are more readers than places, is told
             return
         self._waiting.append(event)
         self._changed.unpark()
