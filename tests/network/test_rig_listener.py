@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import math
+import socket
 import sys
 from typing import Any
 
@@ -266,6 +269,23 @@ async def test_an_answer_goes_to_where_the_rig_was_asked_for() -> None:
             with rig.open_events("EXPINIT") as events:
                 await client.respond(question, "here")
                 assert (await events.receive()).data == ["here"]
+
+
+async def test_a_peer_is_known_however_many_are_being_talked_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trionet.rig._udp._MOST_PEERS", 2)
+    async with contextlib.AsyncExitStack() as stack:
+        rig = await stack.enter_async_context(trionet.open_rig_listener(loopback("udp")))
+        here = await stack.enter_async_context(trionet.open_rig_listener(loopback("udp")))
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        for _ in range(2):
+            silent = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+            silent.bind((LOOPBACK, 0))
+            address = silent.getsockname()
+            init = functools.partial(here.init, address=address, echo_timeout=math.inf)
+            nursery.start_soon(init)
+        await trio.testing.wait_all_tasks_blocked()
+        await here.init(address=(LOOPBACK, rig.port))
+        nursery.cancel_scope.cancel()
 
 
 @both_schemes

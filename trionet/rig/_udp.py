@@ -227,9 +227,9 @@ def _remember(peers: OrderedDict[Address, UdpPeer], peer: UdpPeer) -> None:
     peers[peer.address] = peer
     peers.move_to_end(peer.address)
     if len(peers) > _MOST_PEERS:
-        idle = next((address for address, known in peers.items() if not known.busy), None)
-        if idle is not None:
-            del peers[idle]
+        idle = (known for known in peers.values() if not known.busy and known is not peer)
+        if (forgotten := next(idle, None)) is not None:
+            del peers[forgotten.address]
 
 
 async def open_udp_socket(uri: RigURI, *, listen: bool) -> trio.socket.SocketType:
