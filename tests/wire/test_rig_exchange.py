@@ -77,7 +77,9 @@ def test_echo_of_anything_confirms_it(data: bytes, window: float) -> None:
 @pytest.mark.parametrize("data", [b"", b"x", b"[0.5, 1]", b'[0, "e", 1]', b"\xff\xff", b"10"])
 def test_what_nobody_sends_back_cannot_be_confirmed(data: bytes) -> None:
     exchange = Exchange()
-    with pytest.raises(LocalProtocolError, match="second character"):
+    with pytest.raises(
+        LocalProtocolError, match="second character is 0, or it has none, or is no UTF-8; use send"
+    ):
         exchange.send(data, 0.0)
     assert exchange.awaited is None
     exchange.send_unconfirmed(data, 0.0)

@@ -131,6 +131,13 @@ def test_default_scheme_is_checked(uri: Any) -> None:
         RigURI.parse(uri, default_scheme="ftp")
 
 
+@pytest.mark.parametrize("port", [-1, 0, 65_536])
+@pytest.mark.parametrize("uri", ["rig", "::1", ipaddress.ip_address("10.0.0.5")])
+def test_default_port_is_checked(uri: Any, port: int) -> None:
+    with pytest.raises(ValueError, match=f"the default port {port} is no port"):
+        RigURI.parse(uri, default_port=port)
+
+
 def test_port_0_is_for_listening() -> None:
     assert RigURI.parse("udp://:0", allow_port_0=True) == RigURI("udp", "", 0)
     with pytest.raises(ValueError, match="-1"):

@@ -197,7 +197,9 @@ class Exchange:
             LocalProtocolError: while the echo of another one is awaited, or if nobody sends it back.
         """
         if not is_echoed(data):
-            raise LocalProtocolError("no rig sends this back, because its second character is 0: use send")
+            raise LocalProtocolError(
+                "no rig sends this back: its second character is 0, or it has none, or is no UTF-8; use send"
+            )
         if self.awaited is not None:
             raise LocalProtocolError("the echo of another message is awaited")
         self.awaited = data

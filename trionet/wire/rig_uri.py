@@ -10,6 +10,8 @@ from typing import Final
 #: The port of rigs, unless another is given.
 DEFAULT_PORT: Final = 11001
 
+_LAST_PORT: Final = 65_535
+
 #: Datagrams; a byte stream, in upstream's spellings; the same with TLS.
 SCHEMES: Final = ("udp", "tcp", "ws", "wss")
 
@@ -70,6 +72,8 @@ class RigURI:
         """
         if isinstance(uri, RigURI):
             return uri
+        if not (0 if allow_port_0 else 1) <= default_port <= _LAST_PORT:
+            raise ValueError(f"the default port {default_port} is no port: a number from 1 to {_LAST_PORT}")
         if isinstance(uri, ipaddress.IPv4Address | ipaddress.IPv6Address):
             return cls(_check_scheme(default_scheme), str(uri), default_port)
         if not isinstance(uri, str):
@@ -105,8 +109,8 @@ def _check_port(text: str | None, default: int, allow_0: bool, uri: str) -> int:
         return default
     # isdecimal also accepts other scripts' digits; int would, too
     port = int(text) if text.isascii() and text.isdecimal() and len(text) <= 5 else -1
-    if not (0 if allow_0 else 1) <= port <= 65_535:
-        raise ValueError(f"{text!r} in {uri!r} is no port: a number from 1 to 65535")
+    if not (0 if allow_0 else 1) <= port <= _LAST_PORT:
+        raise ValueError(f"{text!r} in {uri!r} is no port: a number from 1 to {_LAST_PORT}")
     return port
 
 
