@@ -24,6 +24,7 @@ from trionet.testing.network._packets import (
     LOOPBACK_IPV6,
     Endpoint,
     canonical,
+    is_wildcard,
     sockaddr,
 )
 from trionet.testing.network._ports import PortTable
@@ -163,12 +164,14 @@ class VirtualSocket(trio.socket.SocketType):
         host, port = await self._resolve(address, local=True)
         await trio.lowlevel.checkpoint()
         self._check_open()
-        if self.local_port or self.peer is not None:
-            raise os_error(errno.EINVAL)
         if self._family == socket.AF_INET6 and ":" not in host and not self.dual:
             raise os_error(errno.EINVAL)
         self._stack.check_bindable(host)
+        if self.local_port or self.peer is not None:
+            raise os_error(errno.EINVAL)
         self._bind(host, port)
+        if ":" in host and not is_wildcard(host):
+            self.options.set(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # Linux concludes that, too
 
     def _bind(self, address: str, port: int) -> None:
         if port:
@@ -237,6 +240,8 @@ class VirtualSocket(trio.socket.SocketType):
         self._check_open()
         if value is None:
             raise TypeError("value None means nothing to a virtual socket")
+        if (level, optname) == (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) and self.local_port:
+            raise os_error(errno.EINVAL)
         self._option_changed(self.options.set(level, optname, value))
 
     def _special_option(self, number: int) -> int | None:
