@@ -169,7 +169,6 @@ async def addresses_that_cannot_be_bound(notes: Notes) -> None:
     await notes.of(tcp_socket().bind, (LOCAL, 65536))
     await notes.of(tcp_socket().bind, (LOCAL,))
     await notes.of(tcp_socket().bind, ("::1", 0))
-    await notes.of(first.bind, ("203.0.113.7", 0))
     udp, taken = await udp_bound()
     await notes.of(udp_socket().bind, taken)
     await notes.of(udp_socket().bind, ("0.0.0.0", taken[1]))
@@ -398,12 +397,26 @@ async def datagrams(notes: Notes) -> None:
     await settle()
     notes.append((await receiver.recvfrom(4, socket.MSG_PEEK))[0])
     notes.append((await receiver.recvfrom(4))[0])
+    for count in (4, 10, 11):
+        await sender.sendto(b"0123456789", address)
+        await settle()
+        notes.append((await receiver.recvmsg(count, 0, socket.MSG_PEEK))[:3])
+        notes.append((await receiver.recvmsg_into([bytearray(2), bytearray(count - 2)]))[:3])
+    await notes.of(receiver.recvmsg, -1)
     await notes.of(receiver.is_readable)  # the rest of a datagram is lost
     await notes.of(sender.sendto, b"x", (LOCAL, 0))
     await notes.of(sender.sendto, b"x", (LOCAL, 70_000))
     await notes.of(sender.send, b"x")
     await notes.of(sender.sendto, b"x", ("255.255.255.255", 9))
     await notes.of(sender.connect, ("255.255.255.255", 9))
+
+
+@scenario
+async def a_datagram_that_cannot_be_sent(notes: Notes) -> None:
+    sock = udp_socket()
+    await notes.of(sock.send, b"x")
+    notes.append(sock.getsockname()[1] != 0)
+    await notes.of(sock.bind, (LOCAL, 0))
 
 
 @scenario
@@ -471,6 +484,10 @@ async def a_socket_bound_to_an_ipv6_address(notes: Notes) -> None:
             await sock.bind((address, 0))
             await notes.of(sock.getsockopt, level, only)
             await notes.of(sock.setsockopt, level, only, 0)
+    for make in (tcp_socket, udp_socket):
+        sock = make()
+        await sock.bind((LOCAL, 0))
+        await notes.of(sock.setsockopt, level, only, 0)
     _, ipv4 = await udp_bound()
     sock = udp_socket(socket.AF_INET6)
     await sock.bind(("::1", 0))
