@@ -97,7 +97,6 @@ async def test_server_is_no_relay_to_the_attributes_of_another_one() -> None:
 # Each of them asks the other side of an operator, where that of its own does not know what to do.
 RELAYS: list[tuple[str, Any, Callable[[Any, Any], Any]]] = [
     ("a list", [1.0], lambda values, secret: values.__lt__([secret])),
-    ("an array", np.array(1.0), lambda array, secret: array.__add__(secret)),
     ("items", np.array([1.0]), lambda array, secret: _put_and_sum(array, secret)),
 ]
 
@@ -122,7 +121,7 @@ async def test_values_that_clients_bring_along_call_no_other_server(
             trionet.open_object_client(near.address) as to_near,
         ):
             secret = await to_far.get("thing")
-            with pytest.raises((PermissionError, TypeError)):
+            with pytest.raises(PermissionError, match="object of another server"):
                 await use(await to_near.transfer(value), secret)
             assert far.accepted == 1
         nursery.cancel_scope.cancel()

@@ -240,6 +240,9 @@ class ObjectProxy(PassedOn):
     def __repr__(self) -> str:
         return f"<ObjectProxy for {_describe(self._reference)}>"
 
+    # numpy leaves operators with an array or a number of its own on the left to this class.
+    __array_ufunc__ = None
+
     # Python would fall back on __getitem__, and never come to an end.
     __iter__ = None
     __contains__ = None
