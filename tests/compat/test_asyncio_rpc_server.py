@@ -171,6 +171,24 @@ def test_a_method_may_start_tasks_and_call_other_servers() -> None:
     run(main)
 
 
+def test_calls_are_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    class Stage:
+        def move(self, *args: Any, **kwargs: Any) -> None:
+            pass
+
+    async def main() -> None:
+        async with serving({"stage": Stage()}) as port, connected(port) as client:
+            await client.move()
+            await client.move(1, "x", speed=2.0, axis="y")
+
+    with caplog.at_level("DEBUG", "sipyco.pc_rpc"):
+        run(main)
+    assert [record.getMessage() for record in caplog.records if record.name == "sipyco.pc_rpc"] == [
+        "calling move()",
+        "calling move(1, 'x', axis='y', speed=2.0)",
+    ]
+
+
 def test_a_coroutine_whose_turn_never_came_is_closed() -> None:
     async def never() -> None:
         pytest.fail("it is not its turn")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import math
 import ssl
 from collections.abc import Awaitable, Callable, Generator, Mapping
@@ -28,8 +29,8 @@ _NOT_TO_CHANGE: Final = (Exception, SystemExit, KeyboardInterrupt, trio.Cancelle
 class Server(FrontEndServer):
     """An RPC server; stands for sipyco's class of that name. It is `trionet.serve_rpc`, see there.
 
-    Methods run in the loop. One that gives a coroutine is awaited, as a task of asyncio; it is not cancelled
-    when its client leaves, but when the server stops.
+    Methods run in the loop; the log of ``sipyco.pc_rpc`` has their calls, as DEBUG. What gives a coroutine is
+    awaited, as a task of asyncio; it is not cancelled when its client leaves, but when the server stops.
 
     What is different: names that begin with an underscore, and properties, cannot be called. A remote
     `terminate` closes all connections, not only the next `stop` does. SystemExit in a method, where there is
@@ -47,6 +48,7 @@ class Server(FrontEndServer):
     """
 
     _pyon_version: PyonVersion = 2
+    _logger = logging.getLogger("sipyco.pc_rpc")
 
     def __init__(
         self,
@@ -101,6 +103,8 @@ class Server(FrontEndServer):
             scope.cancel()
 
     def _call_method(self, method: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
+        if self._logger.isEnabledFor(logging.DEBUG):
+            self._logger.debug("calling %s", _WrittenCall(method, args, kwargs))
         try:
             result = method(*args, **kwargs)
         except _NOT_TO_CHANGE:
@@ -119,6 +123,19 @@ class Server(FrontEndServer):
 
 def _made_if_callable(target: Any) -> Any:
     return per_connection(target) if callable(target) else target
+
+
+class _WrittenCall:
+    """A call as it would stand in a program, for the log: written only if a handler wants it."""
+
+    def __init__(self, method: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> None:
+        self._name = getattr(method, "__name__", type(method).__name__)
+        self._args = args
+        self._kwargs = kwargs
+
+    def __str__(self) -> str:
+        keywords = (f"{name}={value!r}" for name, value in sorted(self._kwargs.items()))
+        return f"{self._name}({', '.join([*map(repr, self._args), *keywords])})"
 
 
 class _AsyncioCall:
