@@ -89,11 +89,14 @@ class Portal:
             while not call.done.acquire(timeout=_WAIT):
                 pass
         except PortalClosed:
+            self._stop_daemon()
             raise
         except BaseException:  # Ctrl-C
             self.run_soon(call.cancel)
             raise
         if call.error is not None:
+            if isinstance(call.error, PortalClosed):
+                self._stop_daemon()
             call.raise_error()
         result: T = call.take_result()
         return result
@@ -145,7 +148,7 @@ class Portal:
         Raises:
             BaseException: what a task raised that `start` had started.
         """
-        if threading.get_ident() == self._thread.ident:
+        if self.is_own_thread():
             raise RuntimeError("a portal cannot be closed in its own thread: that would wait for itself")
         _portals.alive.discard(self)
         self.run_soon(self._scope.cancel)
@@ -167,12 +170,22 @@ class Portal:
 
     def _check_usable(self) -> None:
         if self._closed is not None:
+            self._stop_daemon()
             raise PortalClosed(self._closed)
-        if threading.get_ident() == self._thread.ident:
+        if self.is_own_thread():
             raise RuntimeError(
                 "a blocking call in the portal's own thread, as in a callback, would wait for itself: "
                 "make it in another thread"
             )
+
+    def is_own_thread(self) -> bool:
+        """Whether this is the portal's own thread, where nothing can be waited for."""
+        return threading.get_ident() == self._thread.ident
+
+    def _stop_daemon(self) -> None:
+        """At the exit, have a daemon thread go no further: what it would do next is complain."""
+        if self._exiting and threading.current_thread().daemon and not self.is_own_thread():
+            threading.Event().wait()
 
     def _close_at_exit(self) -> None:
         """The interpreter ends. Only daemon threads can be waiting now, and it stops them where they are."""
@@ -303,7 +316,13 @@ class Opened(Generic[T]):
         return self._portal.call(async_fn, *args)
 
     def close(self) -> None:
-        """Leave the block and wait for that; raises what leaving raises. A closed portal has left it."""
+        """Leave the block and wait for that; raises what leaving raises. A closed portal has left it.
+
+        In the portal's own thread, where garbage may be collected, this does not wait: see `abandon`.
+        """
+        if self._portal.is_own_thread():
+            self.abandon()
+            return
         with contextlib.suppress(PortalClosed):
             self._portal.call(self._held.close)
 
