@@ -11,7 +11,7 @@ from typing import Any, Final
 import trio
 from trio_util import AsyncValue
 
-from trionet._connect import keep_alive
+from trionet._connect import check_port, keep_alive
 from trionet._tls import TLSConfig, server_context
 from trionet._transport import Transport, format_address, open_transport, peer_name
 
@@ -42,6 +42,7 @@ async def open_listeners(
 
     Raises:
         OSError: if an address cannot be listened on; those opened before are closed again.
+        ValueError: for a port that there cannot be; TypeError if it is no int.
     """
     context = server_context(ssl_context)  # before anything is open that would have to be closed again
     opened = list(listeners) if listeners is not None else await _open_tcp(host, port)
@@ -51,6 +52,7 @@ async def open_listeners(
 
 
 async def _open_tcp(host: Hosts, port: int) -> list[AnyListener]:
+    check_port(port)
     hosts: Sequence[str | None] = [host] if host is None or isinstance(host, str) else host
     if not hosts:
         raise ValueError("no host to listen on")

@@ -134,7 +134,8 @@ async def serve_publisher(
     Raises:
         OSError: if an address cannot be listened on.
         RuntimeError: if a notifier is published already.
-        ValueError: for a name with a line feed, a `max_backlog` below 0, or an unknown PYON version.
+        ValueError: for a name with a line feed, a `max_backlog` below 0, a port that there cannot be, or an
+            unknown PYON version.
 
     Errors: a client that wants what is not published, or breaks the protocol, is disconnected with one line
     in the log of ``trionet.sync_struct``, and so is a subscriber of a structure that PYON cannot carry.
