@@ -182,6 +182,12 @@ async def serve_objects(
     used them meanwhile. A client that sends what is no request is disconnected, with a line in the log.
 
     It runs until it is cancelled, or a client ends it. Clients are told.
+
+    Raises:
+        OSError: if it is not possible to listen at the address.
+        ValueError: for what is no address, or an unknown `sync_methods`.
+        TypeError: if `allow_import` is one name, and not several.
+        NotImplementedError: for ``ipc`` on Windows.
     """
     endpoint = parse_endpoint(address)
     options: ObjectServerOptions = {
