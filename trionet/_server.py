@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import trio
@@ -105,6 +105,24 @@ def listening_addresses(listeners: Sequence[AnyListener]) -> list[Address]:
             name = inner.socket.getsockname()
             addresses.append((str(name[0]), int(name[1])))
     return addresses
+
+
+def check_named(what: str, given: Mapping[Any, Any], things: str) -> None:
+    """Have things refused that were given without names, where they go by their names.
+
+    Args:
+        what: The name of the argument.
+        given: Its value.
+        things: What it has to be, in the plural.
+
+    Raises:
+        TypeError: if it is no mapping, or one of the names no text.
+    """
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{what} must be {things} by their names, not a {type(given).__name__}")
+    for name in given:
+        if not isinstance(name, str):
+            raise TypeError(f"{what} must be {things} by their names: {name!r} is no text")
 
 
 class Connection:

@@ -9,7 +9,14 @@ from typing import Any, Final, TypedDict, Unpack
 
 import trio
 
-from trionet._server import HANDSHAKE_TIMEOUT, AnyListener, Connection, ServerHandle, serve_connections
+from trionet._server import (
+    HANDSHAKE_TIMEOUT,
+    AnyListener,
+    Connection,
+    ServerHandle,
+    check_named,
+    serve_connections,
+)
 from trionet._tasks import open_background_tasks
 from trionet._transport import open_transport
 from trionet._zmtp import open_zmtp, zmtp_handler
@@ -186,7 +193,7 @@ async def serve_objects(
     Raises:
         OSError: if it is not possible to listen at the address.
         ValueError: for what is no address, or an unknown `sync_methods`.
-        TypeError: if `allow_import` is one name, and not several.
+        TypeError: if `namespace` is no mapping, or `allow_import` one name, and not several.
         NotImplementedError: for ``ipc`` on Windows.
     """
     endpoint = parse_endpoint(address)
@@ -232,6 +239,7 @@ async def serve_objects(
 def _make_service(
     nursery: trio.Nursery, namespace: MutableMapping[str, Any], options: ObjectServerOptions
 ) -> Service:
+    check_named("namespace", namespace, "objects")
     sync_methods = options.get("sync_methods", "inline")
     if sync_methods not in ("inline", "thread") and not callable(sync_methods):
         raise ValueError(f"sync_methods must be 'inline', 'thread' or a function, not {sync_methods!r}")
