@@ -83,6 +83,17 @@ class CallOfPassedOn(ABC):
         """It will not be made."""
 
 
+def module_names(allow_import: Iterable[str]) -> frozenset[str]:
+    """The names of the modules that clients may import.
+
+    Raises:
+        TypeError: for one name, which is several letters.
+    """
+    if isinstance(allow_import, str):
+        raise TypeError(f"allow_import must be several names, not the text {allow_import!r}")
+    return frozenset(allow_import)
+
+
 class Access:
     """The settings of a server, see `serve_objects`."""
 
@@ -95,10 +106,8 @@ class Access:
         allow_close: bool,
         unrestricted: bool,
     ) -> None:
-        if isinstance(allow_import, str):
-            raise TypeError(f"allow_import must be several names, not the text {allow_import!r}")
         self.unrestricted = unrestricted
-        self._modules = frozenset(allow_import)
+        self._modules = module_names(allow_import)
         self._private = allow_private or unrestricted
         self._set_item = allow_set_item or unrestricted
         self._close = allow_close or unrestricted
