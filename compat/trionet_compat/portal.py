@@ -38,6 +38,10 @@ R = TypeVar("R")
 # wakes it, unless it comes between the interpreter's last look at signals and the wait.
 _WAIT: Final = 0.1 if sys.platform == "win32" else 0.5
 
+# Seconds that the interpreter may take for the rest of its exit before daemon threads that have made calls
+# hear that there is no portal any more.
+_EXIT_TIME: Final = 5.0
+
 
 class PortalClosed(RuntimeError):
     """The portal was closed, before or during the call; or it is that of the process before a fork."""
@@ -183,9 +187,12 @@ class Portal:
         return threading.get_ident() == self._thread.ident
 
     def _stop_daemon(self) -> None:
-        """At the exit, have a daemon thread go no further: what it would do next is complain."""
+        """At the exit, have a daemon thread go no further: what it would do next is complain.
+
+        Not for ever: it may have a lock that something else needs to come to the end.
+        """
         if self._exiting and threading.current_thread().daemon and not self.is_own_thread():
-            threading.Event().wait()
+            threading.Event().wait(_EXIT_TIME)
 
     def _close_at_exit(self) -> None:
         """The interpreter ends. Only daemon threads can be waiting now, and it stops them where they are."""
@@ -246,7 +253,6 @@ class Portal:
                 following = None if scope.cancel_called else self._take_next()
 
     async def _carry_out(self, call: _Call) -> None:
-        closed = False
         try:
             try:
                 call.result = await call.async_fn(*call.args)
@@ -257,8 +263,7 @@ class Portal:
             if self._pause is not None:
                 await wait_all_tasks_blocked()
         except BaseException:
-            closed = not call.cancelled
-            if closed:
+            if not call.cancelled:
                 call.error = PortalClosed("the portal was closed during the call")
             raise
         finally:
@@ -266,8 +271,7 @@ class Portal:
             self._pending.discard(call)
             if self._pause is not None:
                 self._pause.end_call(call.context)
-            if not (closed and self._exiting):
-                call.done.release()
+            call.done.release()
 
     def _take_next(self) -> _Call | None:
         """The call that follows, if one comes at once and nobody else waits for anything."""
