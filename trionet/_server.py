@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import trio
 from trio_util import AsyncValue
 
-from trionet._connect import keep_alive
+from trionet._connect import check_port, keep_alive
 from trionet._tls import TLSConfig, server_context
 from trionet._transport import Transport, format_address, open_transport, peer_name
 
@@ -42,6 +42,7 @@ async def open_listeners(
 
     Raises:
         OSError: if an address cannot be listened on; those opened before are closed again.
+        ValueError: for a port that there cannot be; TypeError if it is no integer.
     """
     context = server_context(ssl_context)  # before anything is open that would have to be closed again
     opened = list(listeners) if listeners is not None else await _open_tcp(host, port)
@@ -51,6 +52,7 @@ async def open_listeners(
 
 
 async def _open_tcp(host: Hosts, port: int) -> list[AnyListener]:
+    check_port(port)
     hosts: Sequence[str | None] = [host] if host is None or isinstance(host, str) else host
     if not hosts:
         raise ValueError("no host to listen on")
@@ -103,6 +105,24 @@ def listening_addresses(listeners: Sequence[AnyListener]) -> list[Address]:
             name = inner.socket.getsockname()
             addresses.append((str(name[0]), int(name[1])))
     return addresses
+
+
+def check_named(what: str, given: Mapping[Any, Any], things: str) -> None:
+    """Have things refused that were given without names, where they go by their names.
+
+    Args:
+        what: The name of the argument.
+        given: Its value.
+        things: What it has to be, in the plural.
+
+    Raises:
+        TypeError: if it is no mapping, or one of the names no text.
+    """
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{what} must be {things} by their names, not a {type(given).__name__}")
+    for name in given:
+        if not isinstance(name, str):
+            raise TypeError(f"{what} must be {things} by their names: {name!r} is no text")
 
 
 class Connection:

@@ -246,7 +246,7 @@ async def serve_broadcaster(
 
     Raises:
         OSError: if an address cannot be listened on.
-        ValueError: for a PYON version that there is not.
+        ValueError: for a PYON version or a port that there is not.
         RuntimeError: if the broadcaster is served in another thread already.
 
     Errors: a client that breaks the protocol is disconnected, with one line in the log of
@@ -373,7 +373,8 @@ async def open_broadcast_receiver(
         max_message_size: Longest line accepted, in bytes; a longer one ends the connection.
 
     Raises:
-        ValueError: for a `channel` that no line can carry, or delays that make no sense.
+        ValueError: for a `channel` that no line can carry, a port that there cannot be, or delays that make
+            no sense.
         OSError: without `reconnect`, if the server cannot be reached: ConnectionRefusedError, ...
     """
     receiver = BroadcastReceiver(

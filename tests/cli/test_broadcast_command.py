@@ -190,7 +190,8 @@ async def test_listen_and_send_over_tls(tmp_path: Path) -> None:
         (["listen", HOST, "1"], "required: CHANNEL"),
         (["listen", HOST, "1", "c", "--count", "0"], "'0' is no number greater than 0"),
         (["listen", HOST, "1", "c", "--receivers", "1"], "unrecognized arguments: --receivers"),
-        (["send", "x", "c"], "'x' is no port"),
+        (["send"], "required: PORT, CHANNEL (see trionet broadcast send --help)"),
+        (["send", "x", "c"], "'x' is no port: a number from 0 to 65535 is"),
         (["send", "0", "c", "1", "hello"], "value 2: hello is no value"),
     ],
 )

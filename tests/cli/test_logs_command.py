@@ -191,7 +191,7 @@ def test_times_that_are_none(created: float) -> None:
     ("words", "message"),
     [
         ([], "required: ACTION"),
-        (["serve"], "required: PORT"),
+        (["serve"], "required: PORT (see trionet logs serve --help)"),
         (["serve", "0", "--level", "LOUD"], "'LOUD' is no level: TRACE, DEBUG, INFO, WARNING"),
         (["serve", "0", "--broadcast", "x"], "'x' is no port"),
         (["tail", HOST, "1", "--bind", "x"], "unrecognized arguments: --bind x"),

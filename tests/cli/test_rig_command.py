@@ -168,7 +168,7 @@ async def test_a_message_that_is_too_long(commands: Commands) -> None:
     ("words", "message"),
     [
         ([], "required: ACTION (see trionet rig --help)"),
-        (["send", HOST], "required: EVENT"),
+        (["send", HOST], "required: EVENT (see trionet rig send --help)"),
         (["send", HOST, "begin"], "'begin' is no event; there are EXPINIT, EXPSTART"),
         (["send", "a:b", "init"], "'b' in 'a:b' is no port"),
         (["send", HOST, "init", "hello"], "DATA: hello is no value; text needs quotes"),

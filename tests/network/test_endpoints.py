@@ -131,6 +131,23 @@ async def test_an_address_of_another_machine() -> None:
         await trionet.serve_rpc({"stage": Stage()}, 0, host="192.0.2.1")
 
 
+@pytest.mark.parametrize(("port", "error"), [(65_536, ValueError), (-1, ValueError), ("3251", TypeError)])
+async def test_what_is_no_port(port: Any, error: type[Exception]) -> None:
+    """The system would take the last 16 bits of the number: another port than was asked for."""
+    with pytest.raises(error, match=f"not {port!r}"):
+        await trionet.serve_rpc({"stage": Stage()}, port)
+    for client in (
+        trionet.open_rpc_client("127.0.0.1", port),
+        trionet.open_best_effort_rpc_client("127.0.0.1", port, "stage"),
+        trionet.open_subscription("127.0.0.1", port, "datasets"),
+        trionet.open_broadcast_receiver("127.0.0.1", port, "alarms"),
+        trionet.open_log_forwarder("127.0.0.1", port, source="test"),
+    ):
+        with pytest.raises(error, match=f"not {port!r}"):
+            async with client:
+                raise AssertionError
+
+
 async def test_refused() -> None:
     async with serving() as server:
         port = server.port

@@ -96,6 +96,15 @@ async def test_process_may_be_given_an_address() -> None:
             assert await (await client.import_module("math")).sqrt(4) == 2
 
 
+async def test_modules_are_several_names() -> None:
+    """A text is several letters, which would be allowed instead."""
+    with pytest.raises(TypeError, match="not the text 'numpy'"):
+        async with trionet.open_object_process(allow_import="numpy"):
+            raise AssertionError
+    with pytest.raises(TypeError, match="not the text 'numpy'"):
+        await trionet.serve_objects({}, allow_import="numpy")
+
+
 async def test_death_is_told_to_all_who_wait_and_to_those_who_come(tidy_folder: Path) -> None:
     async with trionet.open_object_process("worker", allow_import=["time"], threads=True) as process:
         time_module = await process.client.import_module("time")

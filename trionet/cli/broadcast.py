@@ -115,7 +115,9 @@ def add_broadcast_parser(commands: argparse._SubParsersAction[CommandParser]) ->
     )
     add_listening(send, "receivers")
     send.add_argument("channel", metavar="CHANNEL", help="name of the channel")
-    send.add_argument("values", metavar="VALUE", nargs="*", help="what to send; else lines of standard input")
+    send.add_argument(
+        "values", metavar="VALUE", nargs="*", default=[], help="what to send; else lines of standard input"
+    )
     send.add_argument(
         "--receivers",
         type=positive_number,

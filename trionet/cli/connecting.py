@@ -85,14 +85,18 @@ def addresses_text(server: ServerHandle) -> str:
 
 def port_number(text: str) -> int:
     """A port to connect to, for argparse."""
-    if text.isdecimal() and 0 < int(text) < 1 << 16:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text.strip()!r} is no port: a number from 1 to 65535 is")
+    return _port(text, 1)
 
 
 def own_port(text: str) -> int:
     """A port to serve, for argparse: 0 is one that is free."""
-    return 0 if text == "0" else port_number(text)
+    return _port(text, 0)
+
+
+def _port(text: str, lowest: int) -> int:
+    if text.isdecimal() and lowest <= int(text) < 1 << 16:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text.strip()!r} is no port: a number from {lowest} to 65535 is")
 
 
 def positive_seconds(text: str) -> float:

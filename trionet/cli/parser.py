@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -19,7 +20,8 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with status 2: the command line makes no sense."""
-        command = " ".join(self.prog.split()[:2])
+        # Up to the arguments, where there are some in front of the action: `trionet rpc HOST PORT call`.
+        command = " ".join(itertools.takewhile(str.islower, self.prog.split()))
         self.exit(2, f"trionet: error: {one_line(message)} (see {command} --help)\n")
 
 

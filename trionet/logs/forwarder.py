@@ -195,7 +195,7 @@ async def open_log_forwarder(
         rng: Source of the randomness in the times between attempts.
 
     Raises:
-        ValueError: for a limit that makes no sense.
+        ValueError: for a limit that makes no sense, or a port that there cannot be.
         OSError: if a file of a `TLSIdentity` cannot be used.
 
     Outages, with the reason of the first failure, go to the log of ``trionet.logs``, once for each. Nothing

@@ -109,6 +109,7 @@ async def serve_log_sink(
 
     Raises:
         OSError: if an address cannot be listened on.
+        ValueError: for a port that there cannot be.
         TypeError: for an async ``emit``.
 
     Errors: what ``emit`` raises is logged, once for each connection, and counted; the next record follows.

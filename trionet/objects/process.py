@@ -17,6 +17,7 @@ from typing import Any, Final, Unpack
 import trio
 
 from trionet._tasks import open_background_tasks
+from trionet.objects._access import module_names
 from trionet.objects.client import ObjectClient, ObjectClientOptions, connection_of, open_object_client
 from trionet.objects.server import ObjectServer
 from trionet.pipes.parent import GRACE, Argument, ChildDied, PipedProcess, open_piped_process
@@ -129,6 +130,7 @@ async def open_object_process(
         OSError: if the interpreter cannot be started.
         ChildDied: if the process dies while it starts: the log has what it printed.
         TimeoutError: if it does not serve in time.
+        TypeError: if `allow_import` is one name, and not several.
         NotImplementedError: on Windows.
 
     When it dies, calls that wait for it raise `ConnectionLost`, with `ChildDied` as their cause, and so do
@@ -138,6 +140,7 @@ async def open_object_process(
     and after that time once more SIGKILL ends it. It ends in the same way when this process is killed: by
     itself, after ``grace`` at the latest, whatever it is doing.
     """
+    modules = module_names(allow_import)
     level = logging.getLogger().getEffectiveLevel() if log_level is None else log_level
     with contextlib.ExitStack() as stack:
         folder = None
@@ -146,7 +149,7 @@ async def open_object_process(
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
         settings = {
             "address": f"ipc://{folder}/objects" if address is None else address,
-            "allow_import": list(allow_import),
+            "allow_import": sorted(modules),
             "allow_private": allow_private,
             "allow_set_item": allow_set_item,
             "unrestricted": unrestricted,

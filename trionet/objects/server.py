@@ -9,7 +9,14 @@ from typing import Any, Final, TypedDict, Unpack
 
 import trio
 
-from trionet._server import HANDSHAKE_TIMEOUT, AnyListener, Connection, ServerHandle, serve_connections
+from trionet._server import (
+    HANDSHAKE_TIMEOUT,
+    AnyListener,
+    Connection,
+    ServerHandle,
+    check_named,
+    serve_connections,
+)
 from trionet._tasks import open_background_tasks
 from trionet._transport import open_transport
 from trionet._zmtp import open_zmtp, zmtp_handler
@@ -182,6 +189,12 @@ async def serve_objects(
     used them meanwhile. A client that sends what is no request is disconnected, with a line in the log.
 
     It runs until it is cancelled, or a client ends it. Clients are told.
+
+    Raises:
+        OSError: if it is not possible to listen at the address.
+        ValueError: for what is no address, or an unknown `sync_methods`.
+        TypeError: if `namespace` is no mapping, or `allow_import` one name, and not several.
+        NotImplementedError: for ``ipc`` on Windows.
     """
     endpoint = parse_endpoint(address)
     options: ObjectServerOptions = {
@@ -226,6 +239,7 @@ async def serve_objects(
 def _make_service(
     nursery: trio.Nursery, namespace: MutableMapping[str, Any], options: ObjectServerOptions
 ) -> Service:
+    check_named("namespace", namespace, "objects")
     sync_methods = options.get("sync_methods", "inline")
     if sync_methods not in ("inline", "thread") and not callable(sync_methods):
         raise ValueError(f"sync_methods must be 'inline', 'thread' or a function, not {sync_methods!r}")

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar, Unpack
 
 import trio
 
+from trionet._server import check_named
 from trionet._tasks import open_background_tasks
 from trionet.rig._peer import EchoTimeout
 from trionet.rig.alyx import AlyxClient, AlyxToken, alyx_message
@@ -358,8 +359,10 @@ async def open_rig_services(
 
     Raises:
         ValueError: for a URI or a number that is not allowed.
+        TypeError: if `rigs` is no mapping.
         OSError: if a host is not known.
     """
+    check_named("rigs", rigs, "URIs")
     options.setdefault("connect_first", False)
     async with contextlib.AsyncExitStack() as stack:
         opened = {

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 import trio
 from outcome import Error, Outcome, Value
 
-from trionet._server import Connection
+from trionet._server import Connection, check_named
 from trionet._transport import Transport
 from trionet.rpc.methods import Method, describe, public_methods
 from trionet.wire.errors import RemoteProtocolError
@@ -77,8 +77,9 @@ class Service:
         call_method: CallMethod = call_method,
         pyon_version: PyonVersion = 2,
     ) -> None:
+        check_named("targets", targets, "objects")
         for name, target in targets.items():
-            if not name or name.split() != [name]:
+            if name.split() != [name]:
                 raise ValueError(f"a target name must be one word, not {name!r}")
             if inspect.isclass(target) or inspect.isroutine(target):
                 raise TypeError(

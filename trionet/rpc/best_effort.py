@@ -11,6 +11,7 @@ from typing import Any, Final
 import trio
 from trio_util import AsyncBool
 
+from trionet._connect import check_port
 from trionet._tasks import open_background_tasks
 from trionet._tls import TLSConfig, client_context
 from trionet._transport import format_address
@@ -98,8 +99,13 @@ async def open_best_effort_rpc_client(
         pyon_version: 1 never to agree on PYON v2, as peers did before sipyco 1.10.
         logger: Where outages, failed attempts and their reasons are told, once per outage.
 
-    Nothing is raised here, whatever the server does.
+    Raises:
+        ValueError: for a port that there cannot be.
+        OSError: if a file of a `TLSIdentity` cannot be used.
+
+    Whatever the server does, nothing is raised.
     """
+    check_port(port)
     context = client_context(ssl_context)
     best_effort = BestEffortRpcClient()
     keeper = _Keeper(

@@ -293,7 +293,7 @@ async def open_rpc_client(
     Raises:
         OSError: if the server cannot be reached: ConnectionRefusedError, TimeoutError, ...
         IncompatibleServer: if it does not have the target.
-        ValueError: for `AUTO`, if it has not exactly one target.
+        ValueError: for `AUTO`, if it has not exactly one target; for a port that there cannot be.
         RemoteProtocolError: if it is no RPC server.
         ConnectionLost: if it closes the connection in the handshake.
 

@@ -17,6 +17,7 @@ from trionet._server import (
     Connection,
     Hosts,
     ServerHandle,
+    check_named,
     open_listeners,
     serve_connections,
 )
@@ -134,7 +135,9 @@ async def serve_publisher(
     Raises:
         OSError: if an address cannot be listened on.
         RuntimeError: if a notifier is published already.
-        ValueError: for a name with a line feed, a `max_backlog` below 0, or an unknown PYON version.
+        TypeError: if `notifiers` is no mapping, or something in it no `Notifier`.
+        ValueError: for a name with a line feed, a `max_backlog` below 0, a port that there cannot be, or an
+            unknown PYON version.
 
     Errors: a client that wants what is not published, or breaks the protocol, is disconnected with one line
     in the log of ``trionet.sync_struct``, and so is a subscriber of a structure that PYON cannot carry.
@@ -145,8 +148,11 @@ async def serve_publisher(
     check_pyon_version(pyon_version)
     if max_backlog < 0:
         raise ValueError(f"max_backlog must be at least 0, not {max_backlog}")
-    for name in notifiers:
+    check_named("notifiers", notifiers, "notifiers")
+    for name, notifier in notifiers.items():
         encode_name(name)
+        if not isinstance(notifier, Notifier):
+            raise TypeError(f"{name!r} must be a Notifier, not a {type(notifier).__name__}")
     channels: dict[str, Channel] = {}
     try:
         for name, notifier in notifiers.items():

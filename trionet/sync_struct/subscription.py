@@ -256,7 +256,8 @@ async def open_subscription(
             structure is one line.
 
     Raises:
-        ValueError: for a `name` that no line can carry, or delays that make no sense.
+        ValueError: for a `name` that no line can carry, a port that there cannot be, or delays that make no
+            sense.
         TypeError: for an async `build` or `on_mod`.
         Exception: what `build` and `on_mod` raise, in the block and after it has been cancelled for that.
 

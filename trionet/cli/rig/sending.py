@@ -57,7 +57,8 @@ def add_send(actions: argparse._SubParsersAction[CommandParser]) -> None:
     send = actions.add_parser("send", help="send a message to a rig", description=_HELP, epilog=_EPILOG)
     add_rig(send)
     send.add_argument("event", metavar="EVENT", type=event_of, help="what to tell it")
-    send.add_argument("data", metavar="DATA", nargs="*", help="what follows the event, see below")
+    # Without a default of its own, argparse names it among what is missing.
+    send.add_argument("data", metavar="DATA", nargs="*", default=[], help="what follows the event, see below")
     send.add_argument(
         "--echo-timeout",
         type=positive_seconds,
