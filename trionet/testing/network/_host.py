@@ -137,9 +137,10 @@ class VirtualHost:
     def crash(self) -> None:
         """Cut the power: from this moment on, nothing gets in or out, and the tasks are cancelled.
 
-        What they still send while they unwind goes nowhere. Peers are not told: they see silence, and
-        resets once the host was restarted. A crashed host crashes no further. This does not wait for
-        the tasks, so a rule may call it, too.
+        What they still send while they unwind goes nowhere; if they are shielded and wait, they get the
+        errors that one gets from a silent network, at their times. Peers are not told: they see silence, and
+        resets once the host was restarted. A crashed host crashes no further. This does not wait for the
+        tasks, so a rule may call it, too.
         """
         if not self.stack.alive:
             return
