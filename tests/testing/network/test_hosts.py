@@ -386,6 +386,22 @@ async def test_what_a_paused_host_sends_goes_out_later(autojump_clock: Clock) ->
         assert await there.receive_some() == b"later"
 
 
+async def test_what_is_sent_after_a_pause_comes_after_what_was_sent_in_it(autojump_clock: Clock) -> None:
+    async with open_virtual_network() as network:
+        with network.host("b").entered():
+            receiver = udp_socket()
+            await receiver.bind(("0.0.0.0", PORT))
+        sender = network.host("a")
+        with sender.entered(), udp_socket() as sock:
+            await sock.connect(("b", PORT))
+            sender.pause()
+            await sock.send(b"1")
+            await sock.send(b"2")
+            sender.resume()
+            await sock.send(b"3")  # at the same instant
+        assert [await receiver.recv(1) for _ in range(3)] == [b"1", b"2", b"3"]
+
+
 async def test_a_paused_host_may_crash(autojump_clock: Clock) -> None:
     async with open_virtual_network() as network:
         here, there = await connected_pair(network)

@@ -187,7 +187,10 @@ class VirtualHost:
             put_off, self._put_off = self._put_off, []
             now = trio.current_time()
             for function, argument in put_off:
-                self._fabric.call_at(now, function, argument)
+                if function == self.stack.send:
+                    function(argument)  # now, as what follows may be sent at this instant
+                else:
+                    self._fabric.call_at(now, function, argument)
 
     def put_off(self, function: Callable[[Any], object], argument: Any) -> None:
         """Have the fabric call a function when the host is resumed."""
