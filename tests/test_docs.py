@@ -187,8 +187,8 @@ SPOILING: Final = {
     """,
     "does not let a seed drive the order of its tasks": """
         async def test_it(autojump_clock, monkeypatch):
-            with monkeypatch.context() as another_trio:
-                another_trio.delattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING")
+            with monkeypatch.context() as patch:
+                patch.delattr(trio._core._run, "_r")
                 async with open_lab():
                     pass
     """,

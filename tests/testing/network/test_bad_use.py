@@ -15,7 +15,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.testing.network.programs import PORT, echo, tcp_socket, udp_socket
+from tests.testing.network.programs import PORT, echo, tcp_socket, udp_echo, udp_socket
 from trionet.testing import NotOnHostError, UnknownHostError, VirtualNetwork, open_virtual_network
 from trionet.testing.network._schedule import SeededSchedule
 
@@ -64,6 +64,17 @@ async def test_a_network_is_opened_once() -> None:
     with pytest.raises(RuntimeError, match="only once"):
         async with network:
             raise AssertionError
+
+
+@pytest.mark.parametrize("way", ["start", "start_soon"])
+async def test_what_is_no_function(autojump_clock: trio.testing.MockClock, way: str) -> None:
+    async with open_virtual_network() as network:
+        start = getattr(network.host("one"), way)
+        for mistake in (udp_echo(), None):
+            with pytest.raises(TypeError, match=r"an async function with its arguments.*got (<coro|None)"):
+                started = start(mistake)
+                if way == "start":
+                    await started
 
 
 async def test_tasks_need_an_open_network() -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import socket
+from collections.abc import Awaitable, Callable
+from functools import partial
+
 import pytest
 import trio
 import trio.testing
@@ -225,6 +230,39 @@ async def test_a_shielded_task_of_a_crashed_host_waits_for_a_silent_network(auto
     assert ended == [10]
 
 
+async def test_a_shielded_task_of_a_crashed_host_gives_up_in_time(autojump_clock: Clock) -> None:
+    """As it would if the network were silent; else it would wait for ever, and so would the test."""
+    ended: list[tuple[int | None, float]] = []
+
+    async def note_failure(operation: Callable[[], Awaitable[object]]) -> None:
+        with trio.CancelScope(shield=True):
+            error = await raised_by(operation)
+        ended.append((getattr(error, "errno", None), trio.current_time()))
+
+    async def connect() -> None:
+        await note_failure(lambda: tcp_socket().connect(("10.0.0.1", PORT)))
+
+    async def wait_for_answer() -> None:
+        with tcp_socket() as sock:
+            await sock.connect(("10.0.0.1", PORT + 1))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+            await note_failure(lambda: sock.recv(1))
+
+    async with open_virtual_network() as network:
+        server, client = network.host("server"), network.host("client")
+        server.firewalled = True
+        await server.start(partial(trio.serve_tcp, ignore, PORT + 1, host="0.0.0.0"))
+        client.start_soon(connect)
+        client.start_soon(wait_for_answer)
+        await trio.sleep(1)
+        client.restart()
+        client.pause()  # which is of no concern to those of before
+    assert ended == [(errno.ETIMEDOUT, 40), (errno.ETIMEDOUT, 127)]
+
+
 async def test_a_task_that_had_not_begun_when_its_host_crashed(autojump_clock: Clock) -> None:
     made = []
 
@@ -346,6 +384,22 @@ async def test_what_a_paused_host_sends_goes_out_later(autojump_clock: Clock) ->
         assert scope.cancelled_caught
         network.host("client").resume()
         assert await there.receive_some() == b"later"
+
+
+async def test_what_is_sent_after_a_pause_comes_after_what_was_sent_in_it(autojump_clock: Clock) -> None:
+    async with open_virtual_network() as network:
+        with network.host("b").entered():
+            receiver = udp_socket()
+            await receiver.bind(("0.0.0.0", PORT))
+        sender = network.host("a")
+        with sender.entered(), udp_socket() as sock:
+            await sock.connect(("b", PORT))
+            sender.pause()
+            await sock.send(b"1")
+            await sock.send(b"2")
+            sender.resume()
+            await sock.send(b"3")  # at the same instant
+        assert [await receiver.recv(1) for _ in range(3)] == [b"1", b"2", b"3"]
 
 
 async def test_a_paused_host_may_crash(autojump_clock: Clock) -> None:

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from tests.testing.network.programs import PORT, udp_socket
-from trionet.testing import VirtualNetwork, open_virtual_network
+from trionet.testing import Delay, Duplicate, Verdict, VirtualNetwork, open_virtual_network
 
 Clock = trio.testing.MockClock
 
@@ -224,6 +224,22 @@ async def test_held_packets_wait_for_their_release(autojump_clock: Clock) -> Non
         await course.send(1, since=3)
         await trio.sleep(10)
         assert course.arrived == [(0, 14), (1, 14), (2, 14), (3, 14)]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "arrived"), [(Delay(5), [(0, 16)]), (Duplicate(2), [(0, 11), (0, 11), (0, 11)])]
+)
+async def test_what_a_rule_has_said_of_held_packets_counts_when_they_go(
+    autojump_clock: Clock, verdict: Verdict, arrived: list[tuple[int, float]]
+) -> None:
+    async with open_course(latency=1) as course:
+        course.network.hold("a", "b")
+        with course.network.rule(lambda packet: verdict):
+            await course.send(1)
+        await trio.sleep(10)
+        course.network.release()
+        await trio.sleep(10)
+        assert course.arrived == arrived
 
 
 async def test_the_way_back_is_not_held_one_way(autojump_clock: Clock) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 import trio
 import trio.testing
@@ -199,10 +202,31 @@ async def test_what_a_rule_raises_about_the_last_packet_counts_too(autojump_cloc
                 here.socket.close()  # and there is no checkpoint before the network is closed
 
 
-async def test_what_is_no_verdict_is_an_error(autojump_clock: Clock) -> None:
-    with pytest.raises(TypeError, match="no verdict"):
+@pytest.mark.parametrize(
+    ("verdict", "error", "complaint"),
+    [
+        (True, TypeError, "gave True, which is no verdict"),
+        (Delay, TypeError, "which is no verdict"),
+        (Delay(-1), ValueError, r"gave Delay\(seconds=-1\), which cannot be done"),
+        (Delay(math.nan), ValueError, "cannot be done"),
+        (Delay(math.inf), ValueError, "cannot be done"),
+        (Delay("1"), ValueError, "cannot be done"),  # type: ignore[arg-type]
+        (Duplicate(-1), ValueError, "cannot be done"),
+        (Duplicate(1.5), ValueError, "cannot be done"),  # type: ignore[arg-type]
+        (Reset(-1), ValueError, "cannot be done"),
+    ],
+)
+async def test_what_is_no_verdict_is_an_error_of_the_rule(
+    autojump_clock: Clock, verdict: Any, error: type[Exception], complaint: str
+) -> None:
+    """Not one of the program that sends."""
+
+    def my_rule(packet: Packet) -> Any:
+        return verdict
+
+    with pytest.raises(error, match=rf"<function .*my_rule at .* {complaint}"):
         async with open_virtual_network() as network:
-            with network.rule(lambda packet: True), network.host("a").entered():  # type: ignore[arg-type, return-value]
+            with network.rule(my_rule), network.host("a").entered():
                 await udp_socket().sendto(b"x", ("10.0.0.1", PORT))
                 await trio.sleep_forever()
 

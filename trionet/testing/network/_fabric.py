@@ -19,7 +19,16 @@ import trio
 
 from trionet.testing.network._links import Direction
 from trionet.testing.network._packets import SEQUENCE_SPACE, Packet
-from trionet.testing.network._rules import Delay, Deliver, Drop, Duplicate, Reset, Rule, Verdict
+from trionet.testing.network._rules import (
+    DROP,
+    Delay,
+    Deliver,
+    Duplicate,
+    Reset,
+    Rule,
+    Verdict,
+    check_verdict,
+)
 from trionet.testing.network._trace import Trace
 
 if TYPE_CHECKING:
@@ -38,7 +47,7 @@ class Fabric:
         trace: The packet log.
         rules: Those installed, in order.
         cuts: Pairs of names: packets from the first to the second are dropped.
-        held: By pairs of names: packets that wait for `release`.
+        held: By pairs of names: packets that wait for `release`, with the arguments of `forward`.
         defaults: Settings of links of which none was set.
     """
 
@@ -48,7 +57,7 @@ class Fabric:
         self.trace = trace
         self.rules: list[Rule] = []
         self.cuts: set[tuple[str, str]] = set()
-        self.held: dict[tuple[str, str], list[Packet]] = {}
+        self.held: dict[tuple[str, str], list[tuple[Packet, float, int]]] = {}
         self.defaults = Direction("", **settings)
         self._seed = seed
         self._directions: dict[tuple[str, str], Direction] = {}
@@ -153,7 +162,7 @@ class Fabric:
                 return
             if pair in self.held:
                 self.trace.record(now, "held", packet)
-                self.held[pair].append(packet)
+                self.held[pair].append((packet, delay, copies))
                 return
             direction = self._directions.get(pair)
             if direction is None:
@@ -207,15 +216,14 @@ class Fabric:
             try:
                 verdict = rule(packet)
                 if verdict is not None:
-                    if not isinstance(verdict, Deliver | Drop | Delay | Duplicate | Reset):
-                        raise TypeError(f"{rule!r} gave {verdict!r}, which is no verdict")
+                    check_verdict(verdict, getattr(rule, "func", rule))
                     return verdict
             except BaseException as error:
                 # Raised here it would end up in whichever task happens to send. It is for the network's
                 # owner: the fabric's task raises it.
                 self._failure = self._failure or error
                 self._wake()
-                return Drop()
+                return DROP
         return None
 
     def _follow(self, verdict: Verdict, packet: Packet, now: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,9 @@ class VirtualHost:
 
         Raises:
             RuntimeError: if the network is not open, or the host has crashed.
+            TypeError: if it is given no function, but what calling one returns, for example.
         """
+        _check_function(async_fn)
         nursery = self._nursery()
         life = self._new_life()
         nursery.start_soon(self._run, life, async_fn, args, name=self._task_name(async_fn, name))
@@ -70,6 +73,7 @@ class VirtualHost:
         As `trio.Nursery.start`, so `await host.start(trionet.serve_rpc, targets, 3251)` works: what the task
         passes to ``task_status.started()`` is returned. Cancelled before that, the task is cancelled.
         """
+        _check_function(async_fn)
         nursery = self._nursery()
         life = self._new_life()
 
@@ -137,9 +141,10 @@ class VirtualHost:
     def crash(self) -> None:
         """Cut the power: from this moment on, nothing gets in or out, and the tasks are cancelled.
 
-        What they still send while they unwind goes nowhere. Peers are not told: they see silence, and
-        resets once the host was restarted. A crashed host crashes no further. This does not wait for
-        the tasks, so a rule may call it, too.
+        What they still send while they unwind goes nowhere; if they are shielded and wait, they get the
+        errors that one gets from a silent network, at their times. Peers are not told: they see silence, and
+        resets once the host was restarted. A crashed host crashes no further. This does not wait for the
+        tasks, so a rule may call it, too.
         """
         if not self.stack.alive:
             return
@@ -186,7 +191,10 @@ class VirtualHost:
             put_off, self._put_off = self._put_off, []
             now = trio.current_time()
             for function, argument in put_off:
-                self._fabric.call_at(now, function, argument)
+                if function == self.stack.send:
+                    function(argument)  # now, as what follows may be sent at this instant
+                else:
+                    self._fabric.call_at(now, function, argument)
 
     def put_off(self, function: Callable[[Any], object], argument: Any) -> None:
         """Have the fabric call a function when the host is resumed."""
@@ -194,3 +202,18 @@ class VirtualHost:
 
     def _log(self, what: str) -> None:
         self._fabric.trace.record(trio.current_time(), f"{what} of {self.name}", None)
+
+
+def _check_function(async_fn: object) -> None:
+    """Complain where the mistake is made: in the task that is to be started nobody could tell where that was.
+
+    Raises:
+        TypeError: if it is no function.
+    """
+    if inspect.iscoroutine(async_fn):
+        async_fn.close()  # so that Python does not complain about it, too
+    if not callable(async_fn):
+        raise TypeError(
+            "a host starts an async function with its arguments, as in host.start_soon(fn, 1), but it got "
+            f"{async_fn!r}"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 import math
 import random
@@ -21,8 +22,7 @@ from trionet.testing.network._links import Direction, Link
 from trionet.testing.network._names import LOCALHOST, NameResolver
 from trionet.testing.network._netstat import Netstat, netstat
 from trionet.testing.network._nursery import open_task_nursery
-from trionet.testing.network._packets import Packet
-from trionet.testing.network._rules import Rule, Verdict
+from trionet.testing.network._rules import Rule
 from trionet.testing.network._schedule import SeededSchedule
 from trionet.testing.network._trace import Trace
 
@@ -243,8 +243,8 @@ class VirtualNetwork:
         self._log("release", pairs)
         now = trio.current_time()
         for pair in pairs:
-            for packet in self._fabric.held.pop(pair, ()):
-                self._fabric.forward(packet, now)
+            for packet, delay, copies in self._fabric.held.pop(pair, ()):
+                self._fabric.forward(packet, now, delay=delay, copies=copies)
 
     @contextlib.contextmanager
     def rule(self, rule: Rule) -> Iterator[None]:
@@ -252,10 +252,8 @@ class VirtualNetwork:
         if not callable(rule):
             raise TypeError(f"a rule is a function of a packet, not {rule!r}")
 
-        def installed(packet: Packet) -> Verdict | None:
-            return rule(packet)
-
-        self._fabric.rules.append(installed)  # one of its own, if the same rule is installed twice
+        installed = functools.partial(rule)  # one of its own, if the same rule is installed twice
+        self._fabric.rules.append(installed)
         try:
             yield
         finally:

@@ -8,6 +8,7 @@ it raises ends the network, because nobody else would see it. It may crash, paus
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias
 
@@ -48,6 +49,24 @@ Rule: TypeAlias = Callable[[Packet], Verdict | None]
 
 DELIVER: Final = Deliver()
 DROP: Final = Drop()
+
+
+def check_verdict(verdict: object, rule: Rule) -> None:
+    """See whether what a rule gave is a verdict.
+
+    Raises:
+        TypeError: if it is none.
+        ValueError: if it says what cannot be done.
+    """
+    if not isinstance(verdict, Verdict):
+        raise TypeError(f"{rule!r} gave {verdict!r}, which is no verdict")
+    values: tuple[object, ...] = tuple(verdict)
+    if isinstance(verdict, Delay):
+        possible = all(isinstance(value, int | float) and 0 <= value < math.inf for value in values)
+    else:
+        possible = all(isinstance(value, int) and value >= 0 for value in values)
+    if not possible:
+        raise ValueError(f"{rule!r} gave {verdict!r}, which cannot be done")
 
 
 def reset_after(

@@ -122,15 +122,18 @@ class Stack:
             self.fabric.send(packet)
 
     def call_at(self, due: float, function: Callable[[], None]) -> None:
-        """Have a function called at a time, as long as the host lives and is not paused."""
+        """Have a function called at a time, or later if the host is paused then.
+
+        Also after a crash: shielded tasks may still wait there, and are to give up as they would on a host
+        that lives and gets no answers.
+        """
         self.fabric.call_at(due, self._call, function)
 
     def _call(self, function: Callable[[], None]) -> None:
-        if self.alive:
-            if self.host.paused:
-                self.host.put_off(self._call, function)
-            else:
-                function()
+        if self.alive and self.host.paused:
+            self.host.put_off(self._call, function)
+        else:
+            function()
 
     # In.
 
