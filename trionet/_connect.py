@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -25,12 +26,14 @@ def check_port(port: int) -> None:
     """Have a number that is no port refused: the system takes the last 16 bits of it, in silence.
 
     Raises:
-        TypeError: if it is no int.
+        TypeError: if it is no integer.
         ValueError: if it is not from 0 to 65535.
     """
-    if not isinstance(port, int):
-        raise TypeError(f"a port must be an int, not {port!r}")
-    if not 0 <= port < 1 << 16:
+    try:
+        number = operator.index(port)
+    except TypeError:
+        raise TypeError(f"a port must be an integer, not {port!r}") from None
+    if not 0 <= number < 1 << 16:
         raise ValueError(f"a port must be from 0 to 65535, not {port!r}")
 
 
@@ -49,7 +52,7 @@ async def connect(
         OSError: as the system reports it: ConnectionRefusedError, socket.gaierror, ...
         TimeoutError: when the seconds are over.
         ssl.SSLError: if TLS cannot be agreed upon.
-        ValueError: for a port that there cannot be; TypeError if it is no int.
+        ValueError: for a port that there cannot be; TypeError if it is no integer.
     """
     check_port(port)
     name = format_address((host, port))
@@ -75,7 +78,7 @@ def connector(
 
     Raises:
         OSError: if a file of a `TLSIdentity` cannot be used: now, because it would be no outage later.
-        ValueError: for a port that there cannot be; TypeError if it is no int.
+        ValueError: for a port that there cannot be; TypeError if it is no integer.
     """
     check_port(port)
     context = client_context(ssl_context)

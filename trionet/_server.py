@@ -42,7 +42,7 @@ async def open_listeners(
 
     Raises:
         OSError: if an address cannot be listened on; those opened before are closed again.
-        ValueError: for a port that there cannot be; TypeError if it is no int.
+        ValueError: for a port that there cannot be; TypeError if it is no integer.
     """
     context = server_context(ssl_context)  # before anything is open that would have to be closed again
     opened = list(listeners) if listeners is not None else await _open_tcp(host, port)

@@ -289,7 +289,10 @@ class _Guest(_Home):
             async with trio.open_nursery() as self.nursery:
                 self.nursery.start_soon(self._turns.idle)
                 self._ready.set_result(None)
-                await trio.sleep_forever()
+                try:
+                    await trio.sleep_forever()
+                finally:  # now, also if a task has failed: the nursery takes no more tasks from some time on
+                    self.ending = True
 
     async def _keep(self) -> AsyncGenerator[None, None]:
         try:

@@ -38,6 +38,10 @@ R = TypeVar("R")
 # wakes it, unless it comes between the interpreter's last look at signals and the wait.
 _WAIT: Final = 0.1 if sys.platform == "win32" else 0.5
 
+# Seconds that the interpreter may take for the rest of its exit before daemon threads that have made calls
+# hear that there is no portal any more.
+_EXIT_TIME: Final = 5.0
+
 
 class PortalClosed(RuntimeError):
     """The portal was closed, before or during the call; or it is that of the process before a fork."""
@@ -89,11 +93,14 @@ class Portal:
             while not call.done.acquire(timeout=_WAIT):
                 pass
         except PortalClosed:
+            self._stop_daemon()
             raise
         except BaseException:  # Ctrl-C
             self.run_soon(call.cancel)
             raise
         if call.error is not None:
+            if isinstance(call.error, PortalClosed):
+                self._stop_daemon()
             call.raise_error()
         result: T = call.take_result()
         return result
@@ -145,7 +152,7 @@ class Portal:
         Raises:
             BaseException: what a task raised that `start` had started.
         """
-        if threading.get_ident() == self._thread.ident:
+        if self.is_own_thread():
             raise RuntimeError("a portal cannot be closed in its own thread: that would wait for itself")
         _portals.alive.discard(self)
         self.run_soon(self._scope.cancel)
@@ -167,12 +174,25 @@ class Portal:
 
     def _check_usable(self) -> None:
         if self._closed is not None:
+            self._stop_daemon()
             raise PortalClosed(self._closed)
-        if threading.get_ident() == self._thread.ident:
+        if self.is_own_thread():
             raise RuntimeError(
                 "a blocking call in the portal's own thread, as in a callback, would wait for itself: "
                 "make it in another thread"
             )
+
+    def is_own_thread(self) -> bool:
+        """Whether this is the portal's own thread, where nothing can be waited for."""
+        return threading.get_ident() == self._thread.ident
+
+    def _stop_daemon(self) -> None:
+        """At the exit, have a daemon thread go no further: what it would do next is complain.
+
+        Not for ever: it may have a lock that something else needs to come to the end.
+        """
+        if self._exiting and threading.current_thread().daemon and not self.is_own_thread():
+            threading.Event().wait(_EXIT_TIME)
 
     def _close_at_exit(self) -> None:
         """The interpreter ends. Only daemon threads can be waiting now, and it stops them where they are."""
@@ -233,7 +253,6 @@ class Portal:
                 following = None if scope.cancel_called else self._take_next()
 
     async def _carry_out(self, call: _Call) -> None:
-        closed = False
         try:
             try:
                 call.result = await call.async_fn(*call.args)
@@ -244,8 +263,7 @@ class Portal:
             if self._pause is not None:
                 await wait_all_tasks_blocked()
         except BaseException:
-            closed = not call.cancelled
-            if closed:
+            if not call.cancelled:
                 call.error = PortalClosed("the portal was closed during the call")
             raise
         finally:
@@ -253,8 +271,7 @@ class Portal:
             self._pending.discard(call)
             if self._pause is not None:
                 self._pause.end_call(call.context)
-            if not (closed and self._exiting):
-                call.done.release()
+            call.done.release()
 
     def _take_next(self) -> _Call | None:
         """The call that follows, if one comes at once and nobody else waits for anything."""
@@ -303,7 +320,13 @@ class Opened(Generic[T]):
         return self._portal.call(async_fn, *args)
 
     def close(self) -> None:
-        """Leave the block and wait for that; raises what leaving raises. A closed portal has left it."""
+        """Leave the block and wait for that; raises what leaving raises. A closed portal has left it.
+
+        In the portal's own thread, where garbage may be collected, this does not wait: see `abandon`.
+        """
+        if self._portal.is_own_thread():
+            self.abandon()
+            return
         with contextlib.suppress(PortalClosed):
             self._portal.call(self._held.close)
 

@@ -61,6 +61,24 @@ class Instrument:
     async def cancel(self) -> None:
         raise asyncio.CancelledError
 
+    def ask_for_cancelled(self) -> None:
+        task = asyncio.get_running_loop().create_future()
+        task.cancel()
+        task.result()
+
+    def stop_generating(self) -> None:
+        raise GeneratorExit
+
+    async def stop_generating_later(self) -> None:
+        await asyncio.sleep(0)
+        raise GeneratorExit
+
+    async def cancel_itself(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
     def future(self) -> asyncio.Future[int]:
         future = asyncio.get_running_loop().create_future()
         future.set_result(3)

@@ -16,7 +16,13 @@ import pytest
 from tests.compat.asyncio_programs import port_of, run
 from tests.compat.test_asyncio_rpc import Instrument, connected, serving
 from trionet_compat.sipyco._rpc_server import _AsyncioCall
-from trionet_compat.sipyco.pc_rpc import AsyncioClient, Client, Server, simple_server_loop
+from trionet_compat.sipyco.pc_rpc import (
+    AsyncioClient,
+    Client,
+    GenericRemoteException,
+    Server,
+    simple_server_loop,
+)
 
 
 def test_coroutines_of_several_clients_take_turns() -> None:
@@ -113,12 +119,27 @@ def forget(*everything: list[Any]) -> None:
     gc.collect()
 
 
-def test_a_coroutine_that_is_cancelled_by_itself_is_an_error_for_its_caller() -> None:
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        ("cancel", "CancelledError"),
+        ("cancel_itself", "CancelledError"),
+        ("ask_for_cancelled", "CancelledError"),
+        ("stop_generating", "GeneratorExit"),
+        ("stop_generating_later", "GeneratorExit"),
+    ],
+)
+@pytest.mark.parametrize("allow_parallel", [False, True])
+def test_what_is_no_exception_for_python_is_one_for_the_caller_only(
+    method: str, name: str, allow_parallel: bool
+) -> None:
     async def main() -> None:
-        async with serving({"laser": Instrument()}) as port, connected(port) as client:
-            with pytest.raises(RuntimeError, match="cancelled"):
-                await client.cancel()
-            assert await client.echo(1) == 1
+        async with serving({"laser": Instrument()}, allow_parallel=allow_parallel) as port:
+            async with connected(port) as client, connected(port) as other:
+                with pytest.raises(GenericRemoteException, match=name) as caught:
+                    await getattr(client, method)()
+                assert f"in {method}" in "".join(caught.value.parent_traceback)
+                assert (await client.echo(1), await other.echo(2)) == (1, 2)
 
     run(main)
 
@@ -148,6 +169,24 @@ def test_a_method_may_start_tasks_and_call_other_servers() -> None:
                     assert await client.end() == "begun"
 
     run(main)
+
+
+def test_calls_are_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    class Stage:
+        def move(self, *args: Any, **kwargs: Any) -> None:
+            pass
+
+    async def main() -> None:
+        async with serving({"stage": Stage()}) as port, connected(port) as client:
+            await client.move()
+            await client.move(1, "x", speed=2.0, axis="y")
+
+    with caplog.at_level("DEBUG", "sipyco.pc_rpc"):
+        run(main)
+    assert [record.getMessage() for record in caplog.records if record.name == "sipyco.pc_rpc"] == [
+        "calling move()",
+        "calling move(1, 'x', axis='y', speed=2.0)",
+    ]
 
 
 def test_a_coroutine_whose_turn_never_came_is_closed() -> None:

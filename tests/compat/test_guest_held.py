@@ -91,6 +91,37 @@ def test_the_guest_lives_as_long_as_somebody_uses_it() -> None:
     run_program(main)
 
 
+def test_what_is_open_can_be_closed_when_something_has_ended_the_guest() -> None:
+    class End(BaseException):
+        pass
+
+    @contextlib.asynccontextmanager
+    async def end() -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            raise End
+
+    async def main() -> None:
+        complaints: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: complaints.append(context["exception"])
+        )
+        opened, ending = await guest.open_held(Block().open()), await guest.open_held(end())
+        waiting = asyncio.create_task(opened.run(trio.sleep_forever))
+        await asyncio.sleep(0)
+        ending.abandon()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        with pytest.raises(trio.RunFinishedError):
+            await opened.run(echo, 1)
+        await opened.aclose()
+        assert [type(error) for error in complaints] == [End]
+        assert await guest.run(echo, 2) == 2
+
+    run_program(main)
+
+
 # -- asyncio called by Trio ----------------------------------------------------------------------------------
 
 

@@ -290,6 +290,15 @@ def test_what_is_abandoned_is_left_soon(portal: Portal) -> None:
     assert block.cancelled
 
 
+def test_in_the_portals_own_thread_closing_does_not_wait(portal: Portal) -> None:
+    # Garbage is collected in any thread.
+    block = Block()
+    opened = portal.open(block.open())
+    portal.call_sync(opened.close)
+    assert block.left.wait(60)
+    opened.close()
+
+
 def test_what_is_open_is_left_with_the_portal() -> None:
     block = Block()
     with open_portal() as portal:

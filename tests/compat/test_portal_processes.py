@@ -95,6 +95,32 @@ def test_calls_that_wait_at_the_end() -> None:
     """) == ["waited", "after: 2", "left", "before: the portal has been closed"]
 
 
+def test_a_daemon_thread_that_calls_after_the_end_is_stopped_where_it_is() -> None:
+    assert _run("""
+        def is_stopped():
+            frame = sys._current_frames().get(thread.ident)
+            while frame is not None and frame.f_code.co_name != "_stop_daemon":
+                frame = frame.f_back
+            return frame is not None
+
+        def registered_before():
+            while thread.is_alive() and not is_stopped():
+                thread.join(0.01)
+            print("still there:", thread.is_alive())
+
+        atexit.register(registered_before)
+        from trionet_compat.portal import current_portal
+        portal = current_portal()
+
+        def call():
+            portal._thread.join()
+            portal.call(echo, 1)
+
+        thread = threading.Thread(target=call, daemon=True)
+        thread.start()
+    """) == ["still there: True"]
+
+
 def test_what_is_open_at_the_end_is_left() -> None:
     assert _run(
         """

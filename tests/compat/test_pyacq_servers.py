@@ -122,6 +122,34 @@ def test_the_server_of_a_thread() -> None:
         RPCServer.local_client()
 
 
+def test_a_thread_has_nothing_of_a_former_one_with_the_same_number() -> None:
+    left: dict[int, RPCServer] = {}
+
+    def leave_behind() -> None:
+        server = RPCServer()
+        server.run_lazy()
+        left[threading.get_ident()] = server
+
+    def run() -> bool:
+        """Whether this is such a thread."""
+        if threading.get_ident() not in left:
+            return False
+        assert RPCServer.get_server() is None
+        with lazy_server() as server:
+            assert RPCServer.get_server() is server
+        return True
+
+    in_thread(leave_behind)
+    try:
+        for _ in range(100):
+            if in_thread(run):
+                return
+        pytest.skip("the system gives all threads numbers of their own")
+    finally:
+        for server in left.values():
+            server.close()
+
+
 def test_a_lazy_server_can_be_run_later() -> None:
     server = RPCServer()
     server.run_lazy()

@@ -59,6 +59,10 @@ class Thing:
         await trio.sleep(seconds)
         return seconds
 
+    def begin(self, thing: Any) -> Any:
+        """What is to be awaited, of another object."""
+        return thing.add(1)
+
     async def call(self, function: Any, *args: Any) -> Any:
         return await function(*args)
 

@@ -19,6 +19,16 @@ THING = "<class 'tests.front.objects.Thing'>"
 BOTH = pytest.mark.parametrize("serializer", ["msgpack", "json"])
 
 
+@pytest.mark.parametrize(
+    "left", [np.arange(3), np.array(1.0), np.float64(2.0)], ids=["array", "0-d", "number"]
+)
+async def test_numpy_leaves_operators_to_proxies(left: Any) -> None:
+    async with open_pair() as (_, thing):
+        name, value = await (left + thing)
+        assert name == "radd"
+        np.testing.assert_array_equal(value, left)
+
+
 @BOTH
 async def test_methods_attributes_items_and_operators(serializer: str) -> None:
     async with open_pair(serializer=serializer) as (client, thing):

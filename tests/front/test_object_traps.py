@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import UserString
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -90,4 +91,66 @@ async def test_server_is_no_relay_to_the_attributes_of_another_one() -> None:
                     await call
             assert far.accepted == 1
             assert await thing.call(secret.add, 1) == 2
+        nursery.cancel_scope.cancel()
+
+
+# Each of them asks the other side of an operator, where that of its own does not know what to do.
+RELAYS: list[tuple[str, Any, Callable[[Any, Any], Any]]] = [
+    ("a list", [1.0], lambda values, secret: values.__lt__([secret])),
+    ("items", np.array([1.0]), lambda array, secret: _put_and_sum(array, secret)),
+]
+
+
+async def _put_and_sum(array: Any, secret: Any) -> Any:
+    objects = await array.astype("O").as_proxy()
+    await objects.attribute("__setitem__")(0, secret)
+    return await objects.sum(initial=1)
+
+
+@pytest.mark.parametrize(
+    ("value", "use"), [relay[1:] for relay in RELAYS], ids=[relay[0] for relay in RELAYS]
+)
+async def test_values_that_clients_bring_along_call_no_other_server(
+    value: Any, use: Callable[[Any, Any], Any]
+) -> None:
+    async with trio.open_nursery() as nursery:
+        far = await nursery.start(trionet.serve_objects, {"thing": Thing()})
+        near = await nursery.start(trionet.serve_objects, {})
+        async with (
+            trionet.open_object_client(far.address) as to_far,
+            trionet.open_object_client(near.address) as to_near,
+        ):
+            secret = await to_far.get("thing")
+            with pytest.raises(PermissionError, match="object of another server"):
+                await use(await to_near.transfer(value), secret)
+            assert far.accepted == 1
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("way", ["a method", "its __call__", "an object", "a partial function"])
+async def test_code_of_the_program_calls_other_servers(way: str) -> None:
+    """It need not be asynchronous: what it has begun is awaited."""
+
+    class Adder:
+        def __call__(self, thing: Any) -> Any:
+            return thing.add(1)
+
+    thing: Any = Thing()
+    thing.adder = Adder()
+    thing.partial = functools.partial(Adder().__call__)
+    async with trio.open_nursery() as nursery:
+        far = await nursery.start(trionet.serve_objects, {"thing": Thing()})
+        near = await nursery.start(trionet.serve_objects, {"thing": thing})
+        async with (
+            trionet.open_object_client(far.address) as to_far,
+            trionet.open_object_client(near.address) as to_near,
+        ):
+            secret, proxy = await to_far.get("thing"), await to_near.get("thing")
+            calls = {
+                "a method": lambda: proxy.begin(secret),
+                "its __call__": lambda: proxy.begin.attribute("__call__")(secret),
+                "an object": lambda: proxy.adder(secret),
+                "a partial function": lambda: proxy.partial(secret),
+            }
+            assert await calls[way]() == 2
         nursery.cancel_scope.cancel()

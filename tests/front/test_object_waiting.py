@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -105,6 +106,25 @@ async def ended(server: trionet.ObjectServer, clients: int) -> None:
     with trio.fail_after(30):
         while server.connections > clients:
             await trio.testing.wait_all_tasks_blocked()
+
+
+@pytest.mark.parametrize("place", ["inline", "thread", "elsewhere"])
+async def test_exception_that_python_cannot_print_fails_its_request_only(
+    place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Unprintable(Thing):
+        def fail(self) -> None:
+            column: Any = "not a number"
+            raise SyntaxError("no", ("a program", 1, column, "text"))
+
+    sync_methods: Any = (lambda work: work()) if place == "elsewhere" else place
+    async with open_pair(Unprintable(), sync_methods=sync_methods) as (_, thing):
+        with pytest.raises(SyntaxError, match="no"):
+            await thing.fail()
+        thing.fail().no_reply()
+        assert await thing.add(1) == 2
+    (record,) = (record for record in caplog.records if "without reply" in record.getMessage())
+    assert "SyntaxError: no" in logging.Formatter().format(record)
 
 
 async def test_client_that_leaves_while_its_requests_wait_is_noticed() -> None:

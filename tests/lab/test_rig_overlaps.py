@@ -136,6 +136,54 @@ async def test_a_message_that_is_sent_again_after_it_was_cancelled(lab: Lab) -> 
 # Hosts and links that fail for some time.
 
 
+@pytest.mark.parametrize("scheme", ["udp", "tcp"])
+@pytest.mark.parametrize("confirmed", [True, False])
+async def test_a_message_that_was_cancelled_before_it_left_is_no_echo_when_the_peer_sends_it(
+    lab: Lab, scheme: str, confirmed: bool
+) -> None:
+    async with open_lab_pair(lab, scheme) as (client, rig):
+        await client.init("who I am")
+        address = rig.events[0].address
+        with trio.move_on_after(0.001) as scope:  # it waits behind the echo that has just been sent
+            if confirmed:
+                await rig.communicator.status("RUNNING", address=address)
+            else:
+                await rig.communicator.send([ExpMessage.EXPSTATUS, 20], address=address)
+        assert scope.cancelled_caught
+        await trio.sleep(1)
+        await client.status("RUNNING")
+        assert rig.data == [["who I am"], [20]]
+
+
+async def test_a_message_that_was_refused_is_no_echo_when_the_peer_sends_it(lab: Lab) -> None:
+    async with open_lab_pair(lab) as (client, rig):
+        await client.init("who I am")
+        address = rig.events[0].address
+        await rig.stop()
+        with pytest.raises(ConnectionRefusedError):
+            await client.status("RUNNING")
+        await rig.start()
+        with client.open_events() as events:
+            await rig.communicator.status("RUNNING", address=address)
+            assert (await events.receive()).data == [20]
+
+
+@pytest.mark.parametrize("scheme", ["udp", "tcp"])
+async def test_what_one_side_has_said_long_ago_the_other_may_say_again_and_again(
+    lab: Lab, scheme: str
+) -> None:
+    async with open_lab_pair(lab, scheme) as (client, rig):
+        await client.status("RUNNING")
+        await client.ping()
+        address = rig.events[0].address
+        await trio.sleep(11)
+        with client.open_events() as events:
+            for _ in range(10):
+                await rig.communicator.ping(address=address)
+                await rig.communicator.status("RUNNING", address=address)
+                assert (await events.receive()).data == [20]
+
+
 async def test_what_is_under_way_when_a_partition_begins_arrives(lab: Lab) -> None:
     async with open_lab_pair(lab, latency=0.1) as (client, rig):
         async with trio.open_nursery() as nursery:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from typing import Any
 
 import pytest
@@ -126,6 +127,33 @@ async def test_waiting_for_an_event_of_all(scheme: str) -> None:
             await services.wait_all(ExpMessage.EXPEND)
         with pytest.raises(ValueError, match="not one event"):
             await services.wait_all(ExpMessage.any())
+
+
+async def test_messages_that_come_right_behind_the_call_count() -> None:
+    """They are there before the tasks have begun that wait for them."""
+    with contextlib.ExitStack() as stack:
+        rigs = {}
+        for name in NAMES:
+            rigs[name] = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+            rigs[name].bind(("127.0.0.1", 0))
+        uris = {name: loopback("udp", rig.getsockname()[1]) for name, rig in rigs.items()}
+        async with trionet.open_rig_services(uris) as services:
+            for name, rig in rigs.items():
+                rig.sendto(b'[4, "%s"]' % name.encode(), services[name].addresses[0])
+            assert await services.wait_all("EXPEND") == {name: [name] for name in NAMES}
+
+
+async def test_a_rig_whose_communicator_is_closed_fails_by_name() -> None:
+    async with open_rigs("udp") as (services, _rigs):
+        async with trionet.open_rig_communicator(services["camera"].uri) as closed:
+            pass
+        both = trionet.RigServices({**services, "closed": closed})
+        with pytest.raises(trionet.ServicesError) as caught:
+            await both.init()
+        assert [*caught.value.failed] == ["closed"]
+        both.response_timeout = 0.02
+        with pytest.raises(trionet.ServicesError, match="closed: the communicator is closed"):
+            await both.wait_all("EXPEND")
 
 
 async def test_ready_asks_all_rigs_at_the_same_time() -> None:

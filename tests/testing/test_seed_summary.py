@@ -56,6 +56,47 @@ def test_the_command_replays(pytester: pytest.Pytester) -> None:
     again(pytester, "test_lab.py::test_many[seed1000]", "--trionet-seed=1000").assert_outcomes(failed=1)
 
 
+def test_parameters_may_have_any_name(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+        @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "seed1", "a]-[b", ""])
+        @pytest.mark.lab(seeds=2)
+        async def test_address(lab, address):
+            assert lab.seed == 0
+
+        @pytest.mark.lab(seeds=2)
+        @pytest.mark.parametrize("port", [1, 2])
+        @pytest.mark.xdist_group("ports")
+        async def test_port(lab, port):
+            assert lab.seed == 0
+        """,
+        "-n2",
+        "--dist=loadgroup",
+    )
+    result.assert_outcomes(passed=7, failed=7)
+    names = ["127.0.0.1", "::1", "seed1", "a]-[[]b", ""]
+    result.stdout.fnmatch_lines_random(
+        [f"test_lab.py::test_address[[]{name}]: 1 of 2 seeds fail, the smallest is 1" for name in names]
+        + [f"test_lab.py::test_port[[]{port}]: 1 of 2 seeds fail, the smallest is 1" for port in (1, 2)]
+    )
+
+
+@pytest.mark.parametrize("indirect", [True, False])
+def test_who_parametrizes_the_seed_is_left_alone(pytester: pytest.Pytester, indirect: bool) -> None:
+    result = run(
+        pytester,
+        f"""
+        @pytest.mark.parametrize("lab_seed", [3, 4], indirect={indirect})
+        async def test_it(lab):
+            assert lab.seed == 3
+        """,
+    )
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines([SECTION, "seed 4, again with: pytest 'test_lab.py::test_it[[]4]' *"])
+    result.stdout.no_fnmatch_line("*seeds that fail*")
+
+
 def test_each_test_has_a_smallest_seed(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trionet.wire.object_arrays import read_array
 from trionet.wire.object_values import (
     SERIALIZERS,
     TYPE_KEY,
@@ -38,6 +39,31 @@ class Name(str):
 
 def round_trip(kind: type[Serializer], value: Any) -> Any:
     return kind().loads(kind().dumps(value))
+
+
+RECORDS = np.rec.array([(1, 2.5), (3, 4.5)], dtype=[(("a title", "numpy.record"), "<i4"), ("b", "<f8")])
+NESTED_RECORDS = np.zeros(
+    2, np.dtype({"names": ["a", "b"], "formats": ["u1", RECORDS.dtype], "offsets": [0, 8]})
+)
+
+
+@BOTH
+@pytest.mark.parametrize("array", [RECORDS, NESTED_RECORDS], ids=["records", "in a structure"])
+def test_records_are_structures(kind: type[Serializer], array: Any) -> None:
+    data = kind().dumps(array)
+    assert b"(numpy.record" not in data
+    received = kind().loads(data)
+    assert received.tolist() == array.tolist()
+    assert received.dtype.names == array.dtype.names
+
+
+def test_records_are_read_as_numpy_prints_them() -> None:
+    for array in (RECORDS, NESTED_RECORDS):
+        received = read_array(array.tobytes(), str(array.dtype), array.shape)
+        assert received.tolist() == array.tolist()
+    for text in ("(numpy.record, 5)", "(numpy.record, [('a', numpy.record)])", "(numpy.record, [f()])"):
+        with pytest.raises(ValueError, match="not a dtype that can be carried"):
+            read_array(b"", text, [0])
 
 
 @BOTH

@@ -179,6 +179,20 @@ def test_later_than_late_it_is_a_message_but_no_storm(late: float) -> None:
     assert echoes_at(exchange, HELLO, [late + 0.8, late + 0.9]) == [True, False]
 
 
+@pytest.mark.parametrize("window", [0.0, 5.0, 60.0])
+def test_what_was_said_long_ago_the_peer_may_say_as_often_as_it_likes(window: float) -> None:
+    exchange = Exchange(window)
+    confirmed(exchange, PING)
+    later = 0.01 + max(LATE_ECHO, window)
+    assert [exchange.receive(PING, later).meaning for _ in range(100)] == [Ping()] * 100
+
+
+def test_what_still_goes_to_and_fro_is_not_forgotten() -> None:
+    exchange = Exchange()
+    confirmed(exchange)
+    assert sum(echoes_at(exchange, HELLO, [0.1 * number for number in range(1, 1000)])) <= 3 + 2 * 100
+
+
 def test_doubled_echo_of_an_answer_is_none_of_the_peers_messages() -> None:
     answer = encode_answer([ExpMessage.EXPINIT, "hello"])
     exchange = Exchange()
@@ -210,21 +224,41 @@ def test_what_was_refused_is_no_transmission() -> None:
     """The system has said that it did not arrive: one echo less is to come."""
     exchange = Exchange()
     exchange.send(HELLO, 0.0)
-    exchange.not_arrived()
+    exchange.withdraw(HELLO)
     exchange.send_again(1.0)
     assert exchange.receive(HELLO, 1.1) == CONFIRMED
     assert exchange.receive(HELLO, 1.2) == IS_HELLO
 
 
-def test_refusal_concerns_the_message_that_is_awaited() -> None:
+def test_refusal_concerns_one_message() -> None:
     exchange = Exchange()
     confirmed(exchange, OTHER)
     exchange.send(HELLO, 0.0)
-    exchange.not_arrived()
+    exchange.withdraw(HELLO)
     exchange.give_up()
-    exchange.not_arrived()  # nobody waits any more
+    exchange.withdraw(HELLO)  # nothing is known of it any more
     assert exchange.receive(OTHER, 0.1) == IS_OTHER
     assert exchange.receive(HELLO, 0.1) == IS_HELLO
+
+
+@pytest.mark.parametrize("window", [0.0, 60.0])
+def test_what_was_not_sent_the_peer_may_send_as_often_as_it_likes(window: float) -> None:
+    exchange = Exchange(window)
+    exchange.send_unconfirmed(HELLO, 0.0)
+    exchange.withdraw(HELLO)
+    assert exchange.receive(HELLO, 0.1) == IS_HELLO
+    if not window:
+        assert [exchange.receive(HELLO, 0.1) for _ in range(100)] == [IS_HELLO] * 100
+
+
+def test_an_attempt_that_was_not_sent_leaves_the_echo_of_the_one_before() -> None:
+    exchange = Exchange()
+    exchange.send(HELLO, 0.0)
+    exchange.send_again(1.0)
+    exchange.withdraw(HELLO)
+    exchange.give_up()
+    assert exchange.receive(HELLO, 1.1) == NOTHING_BACK
+    assert exchange.receive(HELLO, 1.2) == IS_HELLO
 
 
 def test_answer_that_has_the_bytes_of_the_question() -> None:

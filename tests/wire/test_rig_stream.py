@@ -112,7 +112,7 @@ def test_message_that_is_sent_again_over_a_new_connection_is_sent_once() -> None
     exchange = StreamExchange(1000)
     exchange.send(HELLO, 0.0)
     exchange.begin_stream()
-    exchange.not_arrived()
+    exchange.withdraw(HELLO)
     exchange.send_again(0.5)
     assert received_from(exchange, [HELLO + HELLO]) == [CONFIRMED, IS_HELLO]
 

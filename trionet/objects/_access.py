@@ -9,6 +9,7 @@ can write files, or break the memory that they share. Every refusal says which s
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import types
@@ -70,6 +71,16 @@ class PassedOn(ABC):
     @abstractmethod
     def _refer(self, receiver: str) -> ProxyReference:
         """The reference to send to a receiver, an address."""
+
+
+class CallOfPassedOn(ABC):
+    """A call of such an object, which is made when it is awaited."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def _withdraw(self) -> None:
+        """It will not be made."""
 
 
 def module_names(allow_import: Iterable[str]) -> frozenset[str]:
@@ -156,7 +167,11 @@ class Access:
             return self._change_attribute(self.look_up(value, names[:-1]), names[-1], *args, **kwargs)
         target = self.look_up(value, names)
         self._check_relay(target)
-        return target(*args, **kwargs)
+        result = target(*args, **kwargs)
+        if isinstance(result, CallOfPassedOn) and not self.unrestricted and not _is_of_the_program(target):
+            result._withdraw()  # an operator of numbers, lists or arrays has turned to its other side
+            raise _refuse("calling an object of another server, an argument,", "unrestricted=True")
+        return result
 
     def _change_attribute(self, owner: Any, method: str, /, *values: Any) -> None:
         name, *_ = values or (None,)
@@ -203,6 +218,21 @@ class Access:
     def _refuse_unless_unrestricted(self, what: str) -> None:
         if not self.unrestricted:
             raise _refuse(what, "unrestricted=True")
+
+
+def _is_of_the_program(target: Any) -> bool:
+    """Whether a function, or what else is called, was written in Python."""
+    while True:
+        if isinstance(target, functools.partial):
+            target = target.func
+        elif isinstance(target, types.MethodType):
+            target = target.__func__
+        elif isinstance(target, types.MethodWrapperType) and target.__name__ == "__call__":
+            target = target.__self__
+        else:
+            break
+    called = inspect.getattr_static(type(target), "__call__", None)
+    return isinstance(target, types.FunctionType) or isinstance(called, types.FunctionType)
 
 
 def _refuse(what: str, setting: str) -> PermissionError:

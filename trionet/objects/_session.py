@@ -27,7 +27,7 @@ from trionet.objects._incoming import ClientLeft, Incoming
 from trionet.objects._links import Links
 from trionet.wire.errors import CallInfo, RemoteProtocolError, TrionetError
 from trionet.wire.object_values import SERIALIZERS, ProxyReference
-from trionet.wire.objects import ObjectRequest, decode_request, encode_disconnect
+from trionet.wire.objects import ObjectRequest, decode_request, encode_disconnect, printable
 from trionet.wire.zmtp_frames import Frame
 
 logger = logging.getLogger("trionet.objects")
@@ -331,7 +331,8 @@ class Session:
         elif request.action == "delete" and isinstance(error, KeyError):
             logger.debug("%s: %s", self.name, error)  # its client, or another one, was quicker
         else:
-            logger.error("%s: request %r without reply failed", self.name, request.action, exc_info=error)
+            action, shown = request.action, printable(error)
+            logger.error("%s: request %r without reply failed", self.name, action, exc_info=shown)
 
     def _post(self, frame: bytes | None, *, at_once: bool = False) -> None:
         """Answer. A client that does not read is left."""

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Generator
 from typing import Any, Final, NoReturn, Protocol
 
-from trionet.objects._access import OPERATORS, PassedOn
+from trionet.objects._access import OPERATORS, CallOfPassedOn, PassedOn
 from trionet.objects._connection import PendingCall
 from trionet.wire.object_values import ProxyReference
 from trionet.wire.objects import ReturnType
@@ -62,7 +62,7 @@ class Lease:
                 self._release(self.reference)
 
 
-class ObjectCall:
+class ObjectCall(CallOfPassedOn):
     """Something that is to be done with a remote object. What becomes of it is for you to say::
 
         result = await p.method(x)               # a copy, or a proxy if its type cannot be copied
@@ -140,6 +140,9 @@ class ObjectCall:
         if isinstance(result, ObjectProxy) and reference_of(result).type_text == _NOT_IMPLEMENTED:
             name = _name(reference_of(self._proxy))
             raise TypeError(f"{name} does not support this operand: await p.get(), and compute with that")
+
+    def _withdraw(self) -> None:
+        self._is_used = True
 
     def _use(self) -> tuple[Sender, ProxyReference]:
         if self._is_used:
@@ -255,6 +258,9 @@ class ObjectProxy(PassedOn):
 
     def __repr__(self) -> str:
         return f"<ObjectProxy for {_describe(self._reference)}>"
+
+    # numpy leaves operators with an array or a number of its own on the left to this class.
+    __array_ufunc__ = None
 
     # Python would fall back on __getitem__, and never come to an end.
     __iter__ = None

@@ -81,7 +81,7 @@ class Peer(ABC):
 
     @abstractmethod
     async def transmit(self, data: bytes) -> None:
-        """Send a message. OSError if it cannot be."""
+        """Send a message. OSError if it cannot be. Cancelled, nothing was sent."""
 
     async def send(self, data: bytes) -> None:
         """Send a message without waiting for its echo."""
@@ -89,7 +89,15 @@ class Peer(ABC):
         await trio.lowlevel.checkpoint()
         await self.prepare()
         self.exchange.send_unconfirmed(data, trio.current_time())
-        await self.transmit(data)
+        await self._transmit_or_withdraw(data)
+
+    async def _transmit_or_withdraw(self, data: bytes) -> None:
+        """Send what the exchange takes for sent; if it is not, there is no echo to be known."""
+        try:
+            await self.transmit(data)
+        except BaseException:
+            self.exchange.withdraw(data)
+            raise
 
     async def send_confirmed(
         self, data: bytes, echo_timeout: float, attempts: int, begun: trio.Event | None = None
@@ -140,16 +148,16 @@ class Peer(ABC):
             else:
                 self.exchange.send_again(trio.current_time())
             with trio.move_on_after(echo_timeout):
-                await self.transmit(data)
+                await self._transmit_or_withdraw(data)
                 begun.set()
                 await self._outcome.wait()
             if self._failure is not None:
+                self.exchange.withdraw(data)
                 raise self._failure
         except OSError:
             if not left or self.gone:
                 raise
             begun.set()
-            self.exchange.not_arrived()
             await trio.sleep_until(started + echo_timeout)
         return self._outcome.is_set() and self._failure is None
 

@@ -12,7 +12,7 @@ from trionet._server import check_named
 from trionet.rig._peer import EchoTimeout
 from trionet.rig.alyx import AlyxClient, AlyxToken, alyx_message
 from trionet.rig.communicator import RigCommunicator
-from trionet.rig.events import EventCallback
+from trionet.rig.events import EventCallback, RigEvents
 from trionet.rig.opening import CommunicatorOptions, open_rig_communicator
 from trionet.wire.errors import CallInfo, TrionetError
 from trionet.wire.rig_messages import (
@@ -207,10 +207,7 @@ class RigServices(Mapping[str, RigCommunicator]):
         order = list(reversed(self._rigs)) if reverse else list(self._rigs)
         with contextlib.ExitStack() as stack:
             # All of them before the first message is sent: an answer may come early.
-            streams = {
-                name: stack.enter_context(rig.open_events(event, errors=True))
-                for name, rig in self._rigs.items()
-            }
+            streams = self._open_streams(stack, event, errors=True)
 
             async def ask_one(name: str, begun: trio.Event) -> list[Any]:
                 with trio.move_on_after(self.response_timeout):
@@ -230,14 +227,19 @@ class RigServices(Mapping[str, RigCommunicator]):
             ServicesError: if some have not within `response_timeout`.
         """
         wanted = ExpMessage.validate(event, allow_bitwise=False)
+        with contextlib.ExitStack() as stack:
+            # All of them now: a rig may send its message before the task that waits for it has begun.
+            streams = self._open_streams(stack, wanted, errors=False)
 
-        async def wait_one(name: str, begun: trio.Event) -> list[Any]:
-            begun.set()
-            with trio.move_on_after(self.response_timeout):
-                return (await self[name].wait_event(wanted)).data
-            raise self._no_answer(name, wanted)
+            async def wait_one(name: str, begun: trio.Event) -> list[Any]:
+                begun.set()
+                if name not in streams:
+                    raise trio.ClosedResourceError("the communicator is closed")
+                with trio.move_on_after(self.response_timeout):
+                    return (await streams[name].receive()).data
+                raise self._no_answer(name, wanted)
 
-        return await self._each(wait_one, list(self), concurrent=True, fail_fast=False)
+            return await self._each(wait_one, list(self), concurrent=True, fail_fast=False)
 
     async def ready(self, seconds: float = RESPONSE_TIMEOUT) -> None:
         """Wait until every rig confirms a ping; see `RigCommunicator.ping` for what it does to answers.
@@ -276,6 +278,16 @@ class RigServices(Mapping[str, RigCommunicator]):
     ) -> dict[str, int]:
         """The opposite; returns how many assignments that has changed, by name."""
         return {name: rig.clear_callbacks(event, callback) for name, rig in self.items()}
+
+    def _open_streams(
+        self, stack: contextlib.ExitStack, event: ExpMessage, *, errors: bool
+    ) -> dict[str, RigEvents]:
+        """A stream of each rig, but for those that are closed: they fail by themselves."""
+        streams = {}
+        for name, rig in self._rigs.items():
+            with contextlib.suppress(trio.ClosedResourceError):
+                streams[name] = stack.enter_context(rig.open_events(event, errors=errors))
+        return streams
 
     def _no_answer(self, name: str, event: ExpMessage) -> ResponseTimeout:
         where = CallInfo(str(self[name].uri), rig=name, event=event.name, elapsed=self.response_timeout)

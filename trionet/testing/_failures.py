@@ -33,7 +33,7 @@ def complete(report: pytest.TestReport, item: pytest.Item) -> None:
     one_of_several = parametrized_seed(item)
     if one_of_several is not None:
         setattr(report, _SEED_ATTRIBUTE, one_of_several)
-        setattr(report, _TEST_ATTRIBUTE, without_seed(item.nodeid, one_of_several))
+        setattr(report, _TEST_ATTRIBUTE, without_seed(item, one_of_several))
     seed = item.stash.get(SEED, one_of_several)
     if report.failed and seed is not None:
         text = f"seed {seed}, again with: {replay_command(item.config, item.nodeid, seed)}"

@@ -187,14 +187,19 @@ def seed_of(request: pytest.FixtureRequest) -> int:
 def parametrized_seed(item: pytest.Item) -> int | None:
     """The seed of an item that is one of several, made by `parametrize`."""
     callspec = getattr(item, "callspec", None)
-    seed = None if callspec is None else callspec.params.get(SEED_FIXTURE)
-    return seed if isinstance(seed, int) else None
+    if callspec is None:
+        return None
+    seed = callspec.params.get(SEED_FIXTURE)
+    if not isinstance(seed, int) or f"seed{seed}" not in callspec.id.split("-"):
+        return None  # somebody else may have parametrized the fixture
+    return seed
 
 
-def without_seed(nodeid: str, seed: int) -> str:
+def without_seed(item: pytest.Item, seed: int) -> str:
     """The name that the items of all seeds of a test have in common."""
-    path, _, last = nodeid.rpartition("::")
-    name, _, parameters = last.removesuffix("]").partition("[")
+    # Not by looking for the brackets: parameters may have any character in their names, as in "::1".
+    parameters = getattr(item, "callspec").id  # noqa: B009
+    test, _, _ = item.nodeid.rpartition(f"[{parameters}]")
     parts = parameters.split("-")
     parts.remove(f"seed{seed}")
-    return f"{path}::{name}[{'-'.join(parts)}]" if parts else f"{path}::{name}"
+    return f"{test}[{'-'.join(parts)}]" if parts else test

@@ -20,7 +20,7 @@ from pytest_trio.plugin import choose_run  # type: ignore[import-untyped]
 from trio.testing import MockClock
 
 from trionet.testing._evidence import Evidence
-from trionet.testing._failures import EVIDENCE
+from trionet.testing._failures import EVIDENCE, SEED
 from trionet.testing._lab import Lab
 from trionet.testing._seeds import read_marks
 from trionet.testing.network._network import VirtualNetwork
@@ -32,6 +32,7 @@ async def virtual_network(request: pytest.FixtureRequest, lab_seed: int) -> Asyn
     marks = read_marks(request.node)
     make = Lab if "lab" in request.fixturenames else VirtualNetwork
     network = make(seed=lab_seed, **({} if marks is None else marks.settings))
+    request.node.stash[SEED] = lab_seed  # if somebody has parametrized it, the fixture did not run
     evidence = request.node.stash[EVIDENCE] = Evidence(network)
     async with network:
         with evidence.secured_in_time():

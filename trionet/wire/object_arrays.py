@@ -36,6 +36,8 @@ _SCALAR: Final = re.compile(
     rf"|(?:datetime64|timedelta64){_UNIT}"
     rf"|[<>=|]?(?:b1|\?|[iu][1248]|f(?:2|4|8|12|16)|c(?:8|16|24|32)|[SV]\d{{1,10}}|U\d{{1,9}}|[mM]8{_UNIT})"
 )
+# What numpy prints of structures whose items are `numpy.record`, in front of the fields.
+_RECORD: Final = "numpy.record"
 _MAPPING_KEYS: Final = frozenset({"names", "formats", "offsets", "titles", "itemsize", "aligned"})
 
 
@@ -51,6 +53,29 @@ def array_bytes(array: np.ndarray[Any, Any]) -> memoryview:
         return memoryview(b"")
     octets: Any = contiguous.reshape(-1).view(np.uint8)  # numpy declares itself a buffer from Python 3.12 on
     return memoryview(octets)
+
+
+def printed_dtype(dtype: np.dtype[Any]) -> str:
+    """The printed dtype; of a record array, what a plain structure of the same fields prints."""
+    text = str(dtype)
+    return ast.unparse(_without_records(text)) if _RECORD in text else text
+
+
+def _without_records(text: str) -> ast.expr:
+    """A printed structure, where numpy adds to records which class of scalars they have."""
+    fields: ast.expr = _RecordRemover().visit(ast.parse(text, mode="eval").body)
+    return fields
+
+
+class _RecordRemover(ast.NodeTransformer):
+    """Replaces ``(numpy.record, [...])`` by the list."""
+
+    def visit_Tuple(self, node: ast.Tuple) -> ast.AST:
+        self.generic_visit(node)
+        match node.elts:
+            case [ast.Attribute(ast.Name("numpy"), "record"), fields]:
+                return fields
+        return node
 
 
 def read_array(data: Frame, dtype_text: object, shape: object) -> np.ndarray[Any, Any]:
@@ -111,7 +136,7 @@ def parse_dtype(text: str) -> np.dtype[Any]:
 def _described(text: str) -> Any:
     shown = text if len(text) <= 80 else f"{text[:80]}..."
     try:
-        described = _checked(text if text[:1] not in ("[", "{", "(") else ast.literal_eval(text), 0)
+        described = _checked(_parsed(text) if text[:1] in ("[", "{", "(") else text, 0)
         dtype: np.dtype[Any] = np.dtype(described)
         if _bytes_of_fields(dtype) > _MOST_OVERLAPS * dtype.itemsize:
             raise ValueError("too many fields overlap")
@@ -120,6 +145,10 @@ def _described(text: str) -> Any:
     if dtype.hasobject:
         raise ValueError(f"not a dtype that can be carried: {shown!r}")
     return described
+
+
+def _parsed(text: str) -> Any:
+    return ast.literal_eval(_without_records(text) if _RECORD in text else text)
 
 
 def _bytes_of_fields(dtype: np.dtype[Any]) -> int:

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 import pybase64
 
-from trionet.wire.object_arrays import array_bytes, can_carry, read_array
+from trionet.wire.object_arrays import array_bytes, can_carry, printed_dtype, read_array
 from trionet.wire.object_large_arrays import LARGE_ARRAY, InPlace, LargeArrays
 from trionet.wire.zmtp_frames import Frame
 
@@ -231,7 +231,7 @@ class Serializer(ABC):
         return {
             TYPE_KEY: "ndarray",
             "data": self._binary(array_bytes(array)),
-            "dtype": str(array.dtype),
+            "dtype": printed_dtype(array.dtype),
             "shape": list(array.shape),
         }
 
@@ -294,7 +294,7 @@ class MsgpackSerializer(Serializer):
             return super()._plain_array(array)
         if self._large is None:
             self._large = LargeArrays(TYPE_KEY)
-        return self._large.put(array_bytes(array), str(array.dtype), array.shape)
+        return self._large.put(array_bytes(array), printed_dtype(array.dtype), array.shape)
 
     def _fits(self, number: int) -> bool:
         return -(1 << 63) <= number < 1 << 64

@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 
 from trionet.wire.errors import RemoteError, RemoteProtocolError
 from trionet.wire.object_values import SERIALIZERS, Serializer
-from trionet.wire.packed_exceptions import PackedException
+from trionet.wire.packed_exceptions import PackedException, exception_text
 from trionet.wire.zmtp_frames import Frame
 
 #: What a client wants of a result: a copy if its type has one; a proxy; a copy if at all possible.
@@ -224,12 +224,23 @@ def pack_failure(error: BaseException, caller: str, number: int, *, hide: tuple[
     while frames is not None and str(frames.tb_frame.f_globals.get("__name__")).startswith(hide):
         frames = frames.tb_next
     name = error.class_name if isinstance(error, RemoteError) else type(error).__name__
+    shown = printable(error)
     lines = (
         f"Error while processing request {caller} [{number}]: ",
         " < exception caught here >\n",
-        *traceback.format_exception(type(error), error, frames),
+        *traceback.format_exception(type(shown), shown, frames),
     )
     return PackedException(name, "", lines)
+
+
+def printable(error: BaseException) -> BaseException:
+    """The exception itself; or, where Python cannot print that, one of the same name and text."""
+    try:
+        traceback.format_exception(error)
+    except Exception as problem:  # of a SyntaxError without numbers, or whatever a class of its own does
+        stand_in: type[Exception] = type(type(error).__name__, (Exception,), {"__module__": "builtins"})
+        return stand_in(f"{exception_text(error)} (not printed as usual: {problem!r})")
+    return error
 
 
 def _read_failure(error: Any) -> PackedException | None:

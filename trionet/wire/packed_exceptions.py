@@ -66,7 +66,7 @@ def pack(error: BaseException, *, hide: tuple[str, ...] = ()) -> PackedException
     lines = tuple(traceback.format_tb(frames))
     if isinstance(error, RemoteError):  # passed on from a server behind this one: keep its name
         return PackedException(GENERIC, error.message, (*error.remote_traceback, *lines))
-    cls, text = type(error), _text(error)
+    cls, text = type(error), exception_text(error)
     if _BY_NAME.get(cls.__name__) is cls:
         return PackedException(cls.__name__, text, lines)
     name = cls.__qualname__
@@ -75,7 +75,8 @@ def pack(error: BaseException, *, hide: tuple[str, ...] = ()) -> PackedException
     return PackedException(GENERIC, f"{name}: {text}" if text else name, lines)
 
 
-def _text(error: BaseException) -> str:
+def exception_text(error: BaseException) -> str:
+    """What `str` makes of an exception, if it does."""
     try:
         return str(error)
     except Exception as failure:

@@ -21,7 +21,8 @@ peer's own, or the same message once more, and only what was sent before tells w
     [2] Ten times, then twice a second; [1] three times, and not twice within `STORM_GAP`, because it is
         delivered, too. Two peers that take each other's echoes for messages would send them to and fro
         for ever. If one of them is ours and remembers what it has sent, they do not, unless a round trip
-        takes more than half a second.
+        takes more than half a second. What has come back, and then was not heard of for 10 s, is no such
+        storm: it is forgotten, and the peer may send it as often as it likes.
 
 A message that comes while an echo is awaited is just a message, so two that send at the same moment both
 succeed. (Upstream takes it for a bad echo, and closes.) Only if both send the very same bytes, each takes
@@ -154,12 +155,13 @@ class _Returns:
 class _Sent:
     """A message of ours: how often it was sent, and how often it came back."""
 
-    __slots__ = ("copies", "last_sent", "returns", "transmissions")
+    __slots__ = ("copies", "last_copy", "last_sent", "returns", "transmissions")
 
     def __init__(self, now: float) -> None:
         self.transmissions = 1
         self.copies = 0
         self.last_sent = now
+        self.last_copy = now
         self.returns = _Returns(now, _RETURNS_OF_MESSAGES, STORM_GAP)
 
 
@@ -227,11 +229,13 @@ class Exchange:
             sent.transmissions += 1
             sent.last_sent = now
 
-    def not_arrived(self) -> None:
-        """The message whose echo is awaited was not received as it was last sent: no echo comes of that."""
-        sent = self._sent.get(_key(self.awaited)) if self.awaited is not None else None
+    def withdraw(self, data: bytes) -> None:
+        """A message was not sent after all, or not received as it was last sent: no echo comes of that."""
+        sent = self._sent.get(_key(data))
         if sent is not None:
             sent.transmissions -= 1
+            if not sent.transmissions:  # what comes is the peer's own
+                del self._sent[_key(data)]
 
     def give_up(self) -> None:
         """Wait for the echo no more; it may still come, and is known then."""
@@ -241,8 +245,12 @@ class Exchange:
         """Take what the peer has sent: a datagram, or a value from a stream."""
         key = _key(data)
         sent = self._sent.get(key)
+        if sent is not None and self._is_over(sent, now):
+            del self._sent[key]
+            sent = None
         if sent is not None:
             sent.copies += 1
+            sent.last_copy = now
         if data == self.awaited:
             self.awaited = None
             return Received(None, Confirmed())
@@ -252,6 +260,11 @@ class Exchange:
             if not sent.returns.take(now):
                 return Received(None, Repeat())
         return self._receive_message(data, key, now)
+
+    def _is_over(self, sent: _Sent, now: float) -> bool:
+        """Whether a copy that comes now can have nothing to do with the message of ours."""
+        quiet = now - max(sent.last_sent, sent.last_copy)
+        return sent.copies >= sent.transmissions and quiet > max(LATE_ECHO, self._dedup_window)
 
     def _is_late_echo(self, sent: _Sent, data: bytes, now: float) -> bool:
         """Whether a copy of a message of ours is an echo of it."""

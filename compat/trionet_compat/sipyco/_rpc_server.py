@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import math
 import ssl
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import trio
 from outcome import Error, Outcome, Value
@@ -15,21 +16,26 @@ from outcome import Error, Outcome, Value
 from trionet import RpcServer, per_connection, serve_rpc
 from trionet.rpc.methods import describe
 from trionet.wire.feeds import PyonVersion
+from trionet.wire.packed_exceptions import pack
 from trionet_compat import guest
 from trionet_compat.sipyco._serving import FrontEndServer
+from trionet_compat.sipyco.packed_exceptions import GenericRemoteException
 from trionet_compat.sipyco.tools import AsyncioServer, Host, SignalHandler, SimpleSSLConfig
+
+# What the front end knows how to answer, and what has to end the program.
+_NOT_TO_CHANGE: Final = (Exception, SystemExit, KeyboardInterrupt, trio.Cancelled)
 
 
 class Server(FrontEndServer):
     """An RPC server; stands for sipyco's class of that name. It is `trionet.serve_rpc`, see there.
 
-    Methods run in the loop. One that gives a coroutine is awaited, as a task of asyncio; it is not cancelled
-    when its client leaves, but when the server stops.
+    Methods run in the loop; the log of ``sipyco.pc_rpc`` has their calls, as DEBUG. What gives a coroutine is
+    awaited, as a task of asyncio; it is not cancelled when its client leaves, but when the server stops.
 
     What is different: names that begin with an underscore, and properties, cannot be called. A remote
     `terminate` closes all connections, not only the next `stop` does. SystemExit in a method, where there is
-    no `terminate`, goes to the client, and so does the cancellation of a coroutine. KeyboardInterrupt ends
-    the program.
+    no `terminate`, goes to the client, and so does `asyncio.CancelledError`. KeyboardInterrupt ends the
+    program.
 
     Attributes:
         targets: The objects by name, as of the next `start`. One that can be called is called for each
@@ -42,6 +48,7 @@ class Server(FrontEndServer):
     """
 
     _pyon_version: PyonVersion = 2
+    _logger = logging.getLogger("sipyco.pc_rpc")
 
     def __init__(
         self,
@@ -96,7 +103,14 @@ class Server(FrontEndServer):
             scope.cancel()
 
     def _call_method(self, method: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
-        result = method(*args, **kwargs)
+        if self._logger.isEnabledFor(logging.DEBUG):
+            self._logger.debug("calling %s", _WrittenCall(method, args, kwargs))
+        try:
+            result = method(*args, **kwargs)
+        except _NOT_TO_CHANGE:
+            raise
+        except BaseException as error:
+            raise _as_answer(error) from error
         return _AsyncioCall(result, self._calls) if inspect.isawaitable(result) else result
 
     @staticmethod
@@ -109,6 +123,19 @@ class Server(FrontEndServer):
 
 def _made_if_callable(target: Any) -> Any:
     return per_connection(target) if callable(target) else target
+
+
+class _WrittenCall:
+    """A call as it would stand in a program, for the log: written only if a handler wants it."""
+
+    def __init__(self, method: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> None:
+        self._name = getattr(method, "__name__", type(method).__name__)
+        self._args = args
+        self._kwargs = kwargs
+
+    def __str__(self) -> str:
+        keywords = (f"{name}={value!r}" for name, value in sorted(self._kwargs.items()))
+        return f"{self._name}({', '.join([*map(repr, self._args), *keywords])})"
 
 
 class _AsyncioCall:
@@ -143,8 +170,20 @@ async def _outcome_of(work: Awaitable[Any]) -> Outcome[Any]:
     """What a coroutine returns or raises. SystemExit in a task would end the loop."""
     try:
         return Value(await work)
-    except (Exception, SystemExit) as error:
-        return Error(error)
+    except (KeyboardInterrupt, trio.Cancelled):
+        raise
+    except BaseException as error:
+        return Error(_as_answer(error))
+
+
+def _as_answer(error: BaseException) -> BaseException:
+    """What a method has raised, as something that is answered, and ends no more than the call.
+
+    `asyncio.CancelledError` is one that methods raise easily: by asking for the result of a task.
+    """
+    if isinstance(error, (Exception, SystemExit)):
+        return error
+    return GenericRemoteException(pack(error).message).with_traceback(error.__traceback__)
 
 
 def simple_server_loop(

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -214,3 +215,32 @@ def test_schedule_of_a_run_that_died_does_not_outlive_the_next() -> None:
     assert (run._r, run._ALLOW_DETERMINISTIC_SCHEDULING) == before
     died.restore()
     assert (run._r, run._ALLOW_DETERMINISTIC_SCHEDULING) == before
+
+
+@pytest.mark.parametrize("name", ["_ALLOW_DETERMINISTIC_SCHEDULING", "_r"])
+async def test_a_trio_whose_order_of_tasks_cannot_be_driven(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factory = trio.socket.set_custom_socket_factory(None)
+    with monkeypatch.context() as patch:
+        patch.delattr(trio._core._run, name)
+        with pytest.raises(RuntimeError, match=rf"Trio {trio.__version__} does not let .* {name} "):
+            async with open_virtual_network():
+                pass
+    assert trio.socket.set_custom_socket_factory(None) is factory is None
+    async with open_virtual_network():
+        pass
+
+
+async def test_a_trio_that_does_not_ask_for_the_order_of_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the names, but makes nothing of them any more."""
+    monkeypatch.setattr(
+        "trionet.testing.network._schedule._RUN",
+        SimpleNamespace(_ALLOW_DETERMINISTIC_SCHEDULING=False, _r=None),
+    )
+    with pytest.raises(RuntimeError, match="no run of a virtual network could be repeated"):
+        async with open_virtual_network() as network:
+            network.host("one").start_soon(trio.sleep, 0)
+    with pytest.raises(ValueError, match="the block's own"):
+        async with open_virtual_network():
+            raise ValueError("the block's own")

@@ -134,6 +134,31 @@ async def test_bandwidth(autojump_clock: Clock) -> None:
         assert [time for _, time in course.arrived] == pytest.approx([2, 3, 4])
 
 
+@pytest.mark.parametrize(("bandwidth", "arrival"), [(8 * 1028, 101), (80 * 1028, 10.1), (4 * 1028, 202)])
+async def test_as_many_bytes_wait_after_the_bandwidth_was_changed(
+    autojump_clock: Clock, bandwidth: float, arrival: float
+) -> None:
+    async with open_course() as course:
+        link = course.network.link("a", "b")
+        link.bandwidth = 8 * 1028  # a packet per second, headers included
+        await course.send(100, size=1000)
+        link.bandwidth = bandwidth
+        await course.send(1, size=1000, since=100)
+        await trio.sleep(1000)
+        assert dict(course.arrived)[100] == pytest.approx(arrival)
+
+
+async def test_a_link_that_is_made_faster_drops_nothing(autojump_clock: Clock) -> None:
+    async with open_course(bandwidth=8000) as course:
+        await course.send(100, size=1000)
+        course.network.link("a", "b").bandwidth = 1e9
+        await course.send(1, since=100)
+        await trio.sleep(1)
+        assert course.numbers == [100]
+        await trio.sleep(1000)
+        assert sorted(course.numbers) == list(range(101))
+
+
 async def test_a_full_link_drops(autojump_clock: Clock) -> None:
     async with open_course() as course:
         course.network.link("a", "b").bandwidth = 1_000_000

@@ -138,6 +138,24 @@ async def a_refused_connection(notes: Notes) -> None:
 
 
 @scenario
+async def a_socket_that_was_refused(notes: Notes) -> None:
+    listener, address = await listening()
+    gone, nobody = await listening()
+    gone.close()
+    sock = tcp_socket()
+    await notes.of(sock.connect, nobody)
+    await notes.of(sock.recv, 1)
+    await notes.of(sock.send, b"x")
+    await notes.of(sock.listen)
+    await notes.of(sock.is_readable)
+    for target in (nobody, nobody, address, address, address, address):
+        await notes.of(sock.connect, target)
+    server, _ = await listener.accept()
+    await notes.of(sock.send, b"x")
+    await notes.of(server.recv, 1)
+
+
+@scenario
 async def addresses_that_cannot_be_bound(notes: Notes) -> None:
     first, address = await listening()
     for sock in (tcp_socket(), tcp_socket()):
@@ -225,6 +243,18 @@ async def connecting_twice(notes: Notes) -> None:
 
 
 @scenario
+async def a_listener_is_shut_down(notes: Notes) -> None:
+    listener, address = await listening()
+    await notes.of(listener.shutdown, socket.SHUT_WR)
+    notes.append(listener.did_shutdown_SHUT_WR)
+    client = tcp_socket()
+    await notes.of(client.connect, address)
+    notes.append((await listener.accept())[1] == client.getsockname())
+    await notes.of(listener.shutdown, socket.SHUT_RD)
+    await notes.of(tcp_socket().connect, address)
+
+
+@scenario
 async def half_close(notes: Notes) -> None:
     client, server = await pair()
     await client.send(b"last words")
@@ -254,6 +284,22 @@ async def no_more_reading(notes: Notes) -> None:
     await notes.of(client.recv, 100)
     await notes.of(client.send, b"still")
     await notes.of(server.recv, 100)
+
+
+@scenario
+async def both_directions_are_shut_down(notes: Notes) -> None:
+    """What comes afterwards is answered with a reset."""
+    for order in ([socket.SHUT_RDWR], [socket.SHUT_RD, socket.SHUT_WR], [socket.SHUT_WR, socket.SHUT_RD]):
+        client, server = await pair()
+        for flag in order:
+            await notes.of(client.shutdown, flag)
+        await notes.of(server.recv, 100)
+        await notes.of(server.send, b"to nobody")
+        await settle()
+        await notes.of(client.recv, 100)
+        await notes.of(client.recv, 100)
+        await notes.of(server.send, b"to nobody")
+        await notes.of(server.recv, 100)
 
 
 @scenario
@@ -351,12 +397,26 @@ async def datagrams(notes: Notes) -> None:
     await settle()
     notes.append((await receiver.recvfrom(4, socket.MSG_PEEK))[0])
     notes.append((await receiver.recvfrom(4))[0])
+    for count in (4, 10, 11):
+        await sender.sendto(b"0123456789", address)
+        await settle()
+        notes.append((await receiver.recvmsg(count, 0, socket.MSG_PEEK))[:3])
+        notes.append((await receiver.recvmsg_into([bytearray(2), bytearray(count - 2)]))[:3])
+    await notes.of(receiver.recvmsg, -1)
     await notes.of(receiver.is_readable)  # the rest of a datagram is lost
     await notes.of(sender.sendto, b"x", (LOCAL, 0))
     await notes.of(sender.sendto, b"x", (LOCAL, 70_000))
     await notes.of(sender.send, b"x")
     await notes.of(sender.sendto, b"x", ("255.255.255.255", 9))
     await notes.of(sender.connect, ("255.255.255.255", 9))
+
+
+@scenario
+async def a_datagram_that_cannot_be_sent(notes: Notes) -> None:
+    sock = udp_socket()
+    await notes.of(sock.send, b"x")
+    notes.append(sock.getsockname()[1] != 0)
+    await notes.of(sock.bind, (LOCAL, 0))
 
 
 @scenario
@@ -411,6 +471,29 @@ async def both_families_on_one_socket(notes: Notes) -> None:
     only.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     await notes.of(only.connect, ("::ffff:127.0.0.1", port))
     await notes.of(tcp_socket().connect, ("::1", port))
+
+
+@scenario
+async def a_socket_bound_to_an_ipv6_address(notes: Notes) -> None:
+    """It speaks IPv6 only from then on."""
+    level, only = socket.IPPROTO_IPV6, socket.IPV6_V6ONLY
+    for make in (tcp_socket, udp_socket):
+        for address in ("::", "::1", "::ffff:127.0.0.1"):
+            sock = make(socket.AF_INET6)
+            await notes.of(sock.setsockopt, level, only, 0)
+            await sock.bind((address, 0))
+            await notes.of(sock.getsockopt, level, only)
+            await notes.of(sock.setsockopt, level, only, 0)
+    for make in (tcp_socket, udp_socket):
+        sock = make()
+        await sock.bind((LOCAL, 0))
+        await notes.of(sock.setsockopt, level, only, 0)
+    _, ipv4 = await udp_bound()
+    sock = udp_socket(socket.AF_INET6)
+    await sock.bind(("::1", 0))
+    await notes.of(sock.sendto, b"x", (f"::ffff:{LOCAL}", ipv4[1]))
+    await notes.of(sock.sendto, b"x", (LOCAL, ipv4[1]))
+    await notes.of(sock.bind, ("::ffff:127.0.0.1", 0))
 
 
 @scenario

@@ -186,6 +186,19 @@ async def test_what_a_rule_raises_ends_the_network(autojump_clock: Clock) -> Non
                 await trio.sleep_forever()
 
 
+@pytest.mark.parametrize("seed", range(10))
+async def test_what_a_rule_raises_about_the_last_packet_counts_too(autojump_clock: Clock, seed: int) -> None:
+    def rule(packet: Packet) -> None:
+        if "F" in packet.flags:
+            raise AssertionError("it has said goodbye")
+
+    with pytest.raises(AssertionError, match="goodbye"):
+        async with open_virtual_network(seed=seed) as network:
+            here, _there = await connected_pair(network)
+            with network.rule(rule):
+                here.socket.close()  # and there is no checkpoint before the network is closed
+
+
 async def test_what_is_no_verdict_is_an_error(autojump_clock: Clock) -> None:
     with pytest.raises(TypeError, match="no verdict"):
         async with open_virtual_network() as network:

@@ -78,6 +78,8 @@ class DatagramSocket(VirtualSocket):
         return await self._perform(self._reading_place, send)
 
     def _send_now(self, payload: bytes, to: tuple[str, int] | None) -> int:
+        if not self.local_port:
+            self._bind(self.local_address, 0)  # even if it goes wrong, as in Linux
         if to is not None:
             if not to[1]:
                 raise os_error(errno.EINVAL)
@@ -93,8 +95,6 @@ class DatagramSocket(VirtualSocket):
         self._check_broadcast(peer.address)
         self._raise_pending()
         source = self._stack.source_for(peer.address, self.local_address)
-        if not self.local_port:
-            self._bind(self.local_address, 0)
         src = self._stack.endpoint(source, self.local_port)
         if peer.address in BROADCAST:
             for name in self._stack.fabric.hosts:
@@ -157,6 +157,18 @@ class DatagramSocket(VirtualSocket):
         if count < 0:
             raise ValueError("negative buffersize in recvfrom")
 
+        payload, address = await self._receive(flags)
+        return payload[:count], address
+
+    async def _receive_message(self, count: int, flags: int) -> tuple[bytes, int, Any]:
+        if count < 0:
+            raise ValueError("negative buffer size in recvmsg()")
+        payload, address = await self._receive(flags)
+        return payload[:count], int(socket.MSG_TRUNC) if len(payload) > count else 0, address
+
+    async def _receive(self, flags: int) -> tuple[bytes, Any]:
+        """A whole datagram."""
+
         def receive() -> tuple[bytes, Any] | None:
             self._check_flags(flags, PEEK)
             self._raise_pending()
@@ -166,7 +178,7 @@ class DatagramSocket(VirtualSocket):
             if not flags & PEEK:
                 self._queue.popleft()
                 self._queued -= len(payload) + _OVERHEAD
-            return payload[:count], sockaddr(self._family, src.address, src.port)
+            return payload, sockaddr(self._family, src.address, src.port)
 
         return await self._perform(self._reading_place, receive)
 

@@ -68,11 +68,12 @@ class Fabric:
         Not cancelled from outside: the tasks of the hosts may still send while they are.
         """
         with trio.CancelScope(shield=True):
-            while not self._stopped:
+            while not self._stopped and self._failure is None:
                 self._do_what_is_due()
-                if self._failure is not None:
-                    raise self._failure
-                await self._sleep_until(self._agenda[0][0] if self._agenda else math.inf)
+                if self._failure is None:
+                    await self._sleep_until(self._agenda[0][0] if self._agenda else math.inf)
+        if self._failure is not None:  # maybe of the last packet, when all was over
+            raise self._failure
 
     def stop(self) -> None:
         """Let `run` return."""

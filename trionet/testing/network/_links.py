@@ -43,7 +43,8 @@ class Direction:
     """One direction of a link.
 
     Packets keep their order, jitter or not, but for those that `reorder` picks. What is set applies to
-    packets sent from then on: one sent after the latency was lowered may arrive before earlier ones.
+    packets sent from then on: one sent after the latency was lowered, or the bandwidth raised, may arrive
+    before earlier ones.
 
     Attributes:
         latency: Seconds under way.
@@ -66,6 +67,7 @@ class Direction:
     def __init__(self, seed: str, **settings: float) -> None:
         self._random = random.Random(seed)
         self._free_at = 0.0  # when the last bit has left
+        self._rate = math.inf  # the bandwidth that this was computed for
         self._last = 0.0  # when the last packet arrives
         self.plain = True
         for name, (default, _, _) in _SETTINGS.items():
@@ -98,6 +100,10 @@ class Direction:
             return "loss"
         left = now
         if self.bandwidth != math.inf:
+            if self._rate != self.bandwidth:
+                if self._free_at > now:  # as many bytes wait as before, but not as long
+                    self._free_at = now + (self._free_at - now) * self._rate / self.bandwidth
+                self._rate = self.bandwidth
             left = max(now, self._free_at)
             if (left - now) * self.bandwidth > QUEUE_LIMIT * 8:
                 return "queue of the link full"

@@ -101,12 +101,13 @@ class VirtualNetwork:
 
     @contextlib.asynccontextmanager
     async def _open(self) -> AsyncIterator[None]:
-        with self._installed_in_run():
+        with self._installed_in_run() as schedule:
             async with open_task_nursery(self._fabric.run, self._fabric.stop) as self._nursery:
                 yield
+            schedule.check()
 
     @contextlib.contextmanager
-    def _installed_in_run(self) -> Iterator[None]:
+    def _installed_in_run(self) -> Iterator[SeededSchedule]:
         try:
             trio.lowlevel.current_task()
         except RuntimeError:
@@ -124,7 +125,7 @@ class VirtualNetwork:
         resolver_before = trio.socket.set_custom_hostname_resolver(resolver)
         self.trace.start = trio.current_time()
         try:
-            yield
+            yield schedule
         finally:
             self._nursery = None
             for host in self._fabric.hosts.values():

@@ -7,7 +7,8 @@ open this module turns the switch on and puts a seeded generator in the other's 
 what they were.
 
 Both are private names of Trio, and this file is the only one that knows them. They belong to the process, not
-to a run: see `SeededSchedule.install`.
+to a run: see `SeededSchedule.install`. A Trio without them, or one that does not use them, is an error: a
+network whose seed did not drive everything would be found out only by somebody who cannot repeat a failure.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from typing import Any, Final
 
 import trio
 
+from trionet import __version__
+
 # As an object without a type: one of the names is declared Final.
-_RUN: Final[Any] = trio._core._run
+_RUN: Final[Any] = getattr(getattr(trio, "_core", None), "_run", None)
 _SWITCH: Final = "_ALLOW_DETERMINISTIC_SCHEDULING"
 _GENERATOR: Final = "_r"
 
@@ -31,8 +34,10 @@ class _Shuffler(random.Random):
         super().__init__(seed)
         self.before = before
         self.thread = threading.get_ident()
+        self.used = False
 
     def shuffle(self, x: Any) -> None:
+        self.used = True
         for last in range(len(x) - 1, 0, -1):
             other = int(self.random() * (last + 1))
             x[last], x[other] = x[other], x[last]
@@ -50,8 +55,11 @@ class SeededSchedule:
 
         Raises:
             RuntimeError: if another network has done so, in another thread: the order of tasks belongs to
-                the whole process, and neither of the two would be repeatable.
+                the whole process, and neither of the two would be repeatable. Also if this Trio has no such
+                switch.
         """
+        if not (hasattr(_RUN, _SWITCH) and hasattr(_RUN, _GENERATOR)):
+            raise _no_such_switch()
         before = getattr(_RUN, _SWITCH), getattr(_RUN, _GENERATOR)
         other = before[1]
         if isinstance(other, _Shuffler):
@@ -65,6 +73,15 @@ class SeededSchedule:
         setattr(_RUN, _SWITCH, True)
         setattr(_RUN, _GENERATOR, self._shuffler)
 
+    def check(self) -> None:
+        """See whether the seed has driven the order of tasks; to be called once there were some.
+
+        Raises:
+            RuntimeError: if Trio has not asked.
+        """
+        if self._shuffler is not None and not self._shuffler.used:
+            raise _no_such_switch()
+
     def restore(self) -> None:
         """Leave everything as it was found."""
         if self._shuffler is not None and getattr(_RUN, _GENERATOR) is self._shuffler:
@@ -72,3 +89,11 @@ class SeededSchedule:
             setattr(_RUN, _SWITCH, switch)
             setattr(_RUN, _GENERATOR, generator)
         self._shuffler = None
+
+
+def _no_such_switch() -> RuntimeError:
+    return RuntimeError(
+        f"Trio {trio.__version__} does not let a seed drive the order of its tasks, so no run of a virtual "
+        f"network could be repeated: trionet {__version__} relies on {_SWITCH} and {_GENERATOR} of "
+        "trio._core._run, and needs an older Trio, or has to be replaced by a newer trionet"
+    )

@@ -8,6 +8,7 @@ of Linux, number and all.
 from __future__ import annotations
 
 import errno
+import operator
 import os
 import socket
 from abc import abstractmethod
@@ -24,6 +25,7 @@ from trionet.testing.network._packets import (
     LOOPBACK_IPV6,
     Endpoint,
     canonical,
+    is_wildcard,
     sockaddr,
 )
 from trionet.testing.network._ports import PortTable
@@ -163,12 +165,14 @@ class VirtualSocket(trio.socket.SocketType):
         host, port = await self._resolve(address, local=True)
         await trio.lowlevel.checkpoint()
         self._check_open()
-        if self.local_port or self.peer is not None:
-            raise os_error(errno.EINVAL)
         if self._family == socket.AF_INET6 and ":" not in host and not self.dual:
+            raise os_error(errno.EINVAL)
+        if self.local_port or self.peer is not None:
             raise os_error(errno.EINVAL)
         self._stack.check_bindable(host)
         self._bind(host, port)
+        if ":" in host and not is_wildcard(host):
+            self.options.set(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # Linux concludes that, too
 
     def _bind(self, address: str, port: int) -> None:
         if port:
@@ -237,6 +241,9 @@ class VirtualSocket(trio.socket.SocketType):
         self._check_open()
         if value is None:
             raise TypeError("value None means nothing to a virtual socket")
+        only_ipv6 = (level, optname) == (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        if only_ipv6 and self._family == socket.AF_INET6 and self.local_port:
+            raise os_error(errno.EINVAL)
         self._option_changed(self.options.set(level, optname, value))
 
     def _special_option(self, number: int) -> int | None:
@@ -307,20 +314,25 @@ class VirtualSocket(trio.socket.SocketType):
     async def recvmsg(
         self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /
     ) -> tuple[bytes, list[tuple[int, int, bytes]], int, object]:
-        data, address = await self.recvfrom(bufsize, flags)
-        return data, [], 0, address
+        data, message_flags, address = await self._receive_message(operator.index(bufsize), flags)
+        return data, [], message_flags, address
 
     async def recvmsg_into(
         self, buffers: Iterable[Buffer], ancbufsize: int = 0, flags: int = 0, /
     ) -> tuple[int, list[tuple[int, int, bytes]], int, object]:
         views = [memoryview(buffer).cast("B") for buffer in buffers]
-        data, address = await self.recvfrom(sum(map(len, views)), flags)
+        data, message_flags, address = await self._receive_message(sum(map(len, views)), flags)
         place = 0
         for view in views:
             part = data[place : place + len(view)]
             view[: len(part)] = part
             place += len(part)
-        return place, [], 0, address
+        return place, [], message_flags, address
+
+    async def _receive_message(self, count: int, flags: int) -> tuple[bytes, int, Any]:
+        """As `recvfrom`, with flags of the message between the two."""
+        data, address = await self.recvfrom(count, flags)
+        return data, 0, address
 
     @overload
     async def sendto(self, data: Buffer, address: tuple[object, ...] | str | Buffer, /) -> int: ...

@@ -39,6 +39,7 @@ class StreamSocket(VirtualSocket):
         self._idle = Waiter()  # of a new socket, for which nothing is ever worth waiting
         self._asked_again = driver is not None
         self._bound = (self.local_address, 0)  # before it was connected
+        self._failed = False  # to connect, and was not told to connect again
 
     @property
     def driver(self) -> TcpDriver | None:
@@ -79,7 +80,8 @@ class StreamSocket(VirtualSocket):
             raise
         number = driver.connection.error
         if number:
-            self._driver = None  # it may try again
+            self._driver = None  # it may try again, but see _begin_to_connect
+            self._failed = True
             self.local_address, self.local_port = self._bound
             if self.local_port:
                 self._ports.add(self, self.local_port)
@@ -91,6 +93,9 @@ class StreamSocket(VirtualSocket):
             raise os_error(errno.EALREADY if self._driver.opening else errno.EISCONN)
         if self.listening:
             raise os_error(errno.EISCONN)
+        if self._failed:
+            self._failed = False  # Linux lets only every other attempt be one
+            raise os_error(errno.ECONNABORTED)
         if address in BROADCAST:
             raise os_error(errno.ENETUNREACH)
         stack = self._stack
@@ -137,7 +142,7 @@ class StreamSocket(VirtualSocket):
     def listen(self, backlog: int = 128) -> None:
         """Accept connections. When `backlog` of them wait, more are not answered, and try again."""
         self._check_open()
-        if self._driver is not None:
+        if self._driver is not None or self._failed:
             raise os_error(errno.EINVAL)
         if not self.local_port:
             self._bind(self.local_address, 0)
@@ -195,6 +200,8 @@ class StreamSocket(VirtualSocket):
 
         def receive() -> bytes | None:
             self._check_flags(flags, PEEK)
+            if self._failed:
+                return b""
             driver = self._connected(errno.ENOTCONN)
             if count == 0:
                 return b""
@@ -250,9 +257,10 @@ class StreamSocket(VirtualSocket):
         self._check_open()
         if flag not in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR):
             raise os_error(errno.EINVAL)
-        if self.listening and flag != socket.SHUT_WR:
-            self._stop_listening()
-            self._accepting.wake()
+        if self.listening:
+            if flag != socket.SHUT_WR:
+                self._stop_listening()
+                self._accepting.wake()
         elif self.peer is None or self._driver is None:
             raise os_error(errno.ENOTCONN)
         else:
@@ -260,8 +268,8 @@ class StreamSocket(VirtualSocket):
                 self._driver.connection.shut_down_receiving()
             if flag != socket.SHUT_RD:
                 self._driver.connection.shut_down_sending(trio.current_time())
-                self._sending_shut = True
             self._driver.pump()
+        self._sending_shut |= flag != socket.SHUT_RD
 
     # Options, and the end.
 

@@ -340,6 +340,9 @@ class Connection:
                 self._emit_ack()  # it was asked for: a keepalive, or a probe of the window
         elif self._orphan and seq + len(payload) > inbound.next:
             self.abort()  # nobody will ever read it
+        elif self._is_shut and seq + len(payload) > inbound.next:
+            self.error = errno.ECONNRESET  # likewise
+            self.abort()
         elif seq + len(payload) + fin <= inbound.next:
             self._emit_ack()  # ours was lost
             if self.state is State.TIME_WAIT:
@@ -438,6 +441,11 @@ class Connection:
         self._emit(".", self._outbound.next)
 
     # Ends.
+
+    @property
+    def _is_shut(self) -> bool:
+        """Whether the user has ended both directions, and the peer has not."""
+        return self._read_shut and self.state in (State.FIN_WAIT_1, State.FIN_WAIT_2)
 
     def _wait_for_stragglers(self, now: float) -> None:
         self._retransmission.stop()

@@ -68,6 +68,7 @@ class Server(pc_rpc.Server):
     """As that of sipyco."""
 
     _pyon_version = 1
+    _logger = logging.getLogger("artiq.protocols.pc_rpc")
 
 
 def simple_server_loop(

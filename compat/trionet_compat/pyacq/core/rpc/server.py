@@ -72,7 +72,9 @@ class RPCServer:
     @staticmethod
     def get_server() -> RPCServer | None:
         """The server of this thread."""
-        return RPCServer.servers_by_thread.get(threading.get_ident())
+        server = RPCServer.servers_by_thread.get(threading.get_ident())
+        # The system gives the number of a thread that has ended to a new one.
+        return server if server is not None and server._thread is threading.current_thread() else None
 
     @staticmethod
     def register_server(srv: RPCServer) -> None:
@@ -84,7 +86,7 @@ class RPCServer:
         """
         key = threading.get_ident()
         with RPCServer.servers_by_thread_lock:
-            if key in RPCServer.servers_by_thread:
+            if RPCServer.get_server() is not None:
                 raise KeyError(f"this thread has a server already: {RPCServer.servers_by_thread[key]!r}")
             if srv._thread not in (None, threading.current_thread()):
                 raise AssertionError(f"{srv!r} belongs to another thread: {srv._thread!r}")
