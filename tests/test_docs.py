@@ -185,6 +185,13 @@ SPOILING: Final = {
             with lab.rule(lambda packet: 3), lab.host("lab-pc").entered():
                 await trio.open_tcp_stream("lab-pc", 3251)
     """,
+    "does not let a seed drive the order of its tasks": """
+        async def test_it(autojump_clock, monkeypatch):
+            with monkeypatch.context() as another_trio:
+                another_trio.delattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING")
+                async with open_lab():
+                    pass
+    """,
     "the test would do the same with all seeds": """
         @pytest.mark.lab(seeds=50)
         async def test_it():

@@ -46,6 +46,7 @@ class LinkOptions:
     max_message_size: int = MAX_MESSAGE_SIZE
     max_pending_calls: int = MAX_PENDING_CALLS
     max_backlog: int = MAX_BACKLOG
+    heartbeat_interval: float | None = None
 
     def __post_init__(self) -> None:
         if self.serializer not in SERIALIZERS:
@@ -88,6 +89,7 @@ class Links:
                 identity=new_identity(address),
                 max_message_size=options.max_message_size,
                 handshake_timeout=options.handshake_timeout,
+                heartbeat_interval=options.heartbeat_interval,
             ) as zmtp,
             # As the server calls itself, if it is not an address behind others.
             self.open_over(

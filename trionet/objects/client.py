@@ -54,6 +54,7 @@ class ObjectClientOptions(TypedDict, total=False):
     max_message_size: int
     max_pending_calls: int
     max_backlog: int
+    heartbeat_interval: float | None
 
 
 class ObjectClient:
@@ -271,6 +272,7 @@ async def open_object_client(
     max_message_size: int = MAX_MESSAGE_SIZE,
     max_pending_calls: int = MAX_PENDING_CALLS,
     max_backlog: int = MAX_BACKLOG,
+    heartbeat_interval: float | None = None,
 ) -> AsyncIterator[ObjectClient]:
     """Connect to an object server: ``async with open_object_client("tcp://laser-pc:5555") as client:``.
 
@@ -290,9 +292,14 @@ async def open_object_client(
         max_pending_calls: Calls whose replies may be outstanding; further ones wait for their turn.
         max_backlog: Bytes that may wait to be sent; if there are more, calls wait, and those that are not
             awaited raise `trio.WouldBlock`.
+        heartbeat_interval: Seconds between two signs of life that the server is asked for; three intervals of
+            silence mean that the connection is lost. None asks for none: that an idle server has lost power
+            is noticed within 40 s, but a call that is sent then waits until TCP has given up sending it, 15
+            minutes on Linux. With it, no method may hold up the server for so long: a trionet server answers
+            between other things (pyacq's at any time).
 
     Raises:
-        ValueError: for an address or a serializer that is none.
+        ValueError: for an address, a serializer or an interval that is none.
         OSError: if the server cannot be reached: ConnectionRefusedError, ...
         TimeoutError: if that, or its answer, takes too long.
         RemoteProtocolError: if it speaks something else.
@@ -302,7 +309,13 @@ async def open_object_client(
     `ConnectionLost`, and the server releases the proxies.
     """
     options = LinkOptions(
-        serializer, connect_timeout, handshake_timeout, max_message_size, max_pending_calls, max_backlog
+        serializer,
+        connect_timeout,
+        handshake_timeout,
+        max_message_size,
+        max_pending_calls,
+        max_backlog,
+        heartbeat_interval,
     )
     async with _open_links(options, server) as links, links.open(address) as connection:
         yield ObjectClient(connection)
@@ -332,6 +345,7 @@ async def wrap_object_stream(
             identity=new_identity(address),
             max_message_size=settings.max_message_size,
             handshake_timeout=settings.handshake_timeout,
+            heartbeat_interval=settings.heartbeat_interval,
         ) as zmtp,
         _open_links(settings, server) as links,
         links.open_over(zmtp, address) as connection,
