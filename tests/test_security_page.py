@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import trio
 
 import trionet
 from tests.front.objects import open_pair
@@ -57,3 +60,20 @@ async def test_refused_by_default_and_allowed_by_the_setting(request_text: str, 
     options: dict[str, Any] = eval(f"dict({setting})")
     async with open_pair(Laser(), **options) as (client, laser):
         await eval(request_text, {"client": client, "laser": laser})
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="the page has openssl make the keys")
+async def test_keys_as_the_page_makes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in re.findall(r"^\$ (openssl .*)$", PAGE, re.MULTILINE):
+        await trio.run_process(shlex.split(command), capture_stderr=True)
+    (code,) = re.findall(r"```python\n(server = .*?)```", PAGE, re.DOTALL)
+    sides: dict[str, Any] = {"trionet": trionet}
+    exec(code, sides)
+    async with trio.open_nursery() as nursery:
+        server: trionet.RpcServer = await nursery.start(
+            lambda **kw: trionet.serve_rpc({"laser": Laser()}, 0, ssl_context=sides["server"], **kw)
+        )
+        async with trionet.open_rpc_client("127.0.0.1", server.port, ssl_context=sides["client"]) as client:
+            assert client.targets == ("laser",)
+        await server.aclose()

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -58,14 +59,12 @@ class Transport(ABC):
     async def receive(self) -> bytes:
         """Wait for data and return some; b"" at the end of the stream. Cancelled, it has taken none."""
 
+    @abstractmethod
     async def receive_into(self, buffer: memoryview) -> int:
         """Wait for data and put some into `buffer`. Returns how many bytes; 0 at the end of the stream.
 
         For data of which there is much: it does not linger. Cancelled, it has taken none.
         """
-        data = await self.stream.receive_some(min(len(buffer), _LARGE_READ))
-        buffer[: len(data)] = data
-        return len(data)
 
     @abstractmethod
     def send_nowait(self, data: bytes) -> int:
@@ -103,13 +102,40 @@ class StreamTransport(Transport):
     """Over any `trio.abc.Stream`: TLS, memory streams, simulated networks."""
 
     async def receive(self) -> bytes:
-        return bytes(await self.stream.receive_some(_SMALL_READ))
+        try:
+            return bytes(await self.stream.receive_some(_SMALL_READ))
+        except trio.BrokenResourceError as error:
+            raise _with_reason(error) from error.__cause__
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        try:
+            data = await self.stream.receive_some(min(len(buffer), _LARGE_READ))
+        except trio.BrokenResourceError as error:
+            raise _with_reason(error) from error.__cause__
+        buffer[: len(data)] = data
+        return len(data)
 
     def send_nowait(self, data: bytes) -> int:
         return 0
 
     async def send_all(self, data: bytes | memoryview) -> None:
-        await self.stream.send_all(data)
+        try:
+            await self.stream.send_all(data)
+        except trio.BrokenResourceError as error:
+            raise _with_reason(error) from error.__cause__
+
+
+def _with_reason(error: trio.BrokenResourceError) -> trio.BrokenResourceError:
+    """The same, with a text: of trio's TLS streams only the cause has one."""
+    if str(error):
+        return error
+    cause = error.__cause__
+    if isinstance(cause, ssl.SSLEOFError):
+        # A server of TLS 1.3 looks at the certificate when its client talks already, and trio's says nothing.
+        return trio.BrokenResourceError(
+            "cut off in TLS, as by a peer that has died, or that does not trust our certificate"
+        )
+    return trio.BrokenResourceError("the stream is broken" if cause is None else str(cause))
 
 
 class SocketTransport(Transport):

@@ -13,7 +13,7 @@ import trio.testing
 
 from tests.front.test_backoff import Constant
 from trionet._backoff import Backoff
-from trionet._transport import Transport, open_transport
+from trionet._transport import StreamTransport, Transport, open_transport
 from trionet.logs.forwarder import Link, LogForwarder, open_link
 from trionet.wire.logs import LogMessage, LogSinkConnection
 
@@ -65,7 +65,7 @@ class Sink:
         return [record.message for record in self.records]
 
 
-class Stubborn(Transport):
+class Stubborn(StreamTransport):
     """Takes everything, or nothing, or breaks."""
 
     def __init__(self, breaks: bool, taken: list[bytes]) -> None:

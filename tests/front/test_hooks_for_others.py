@@ -12,6 +12,7 @@ import trio
 import trionet
 from trionet._connect import connector
 from trionet._transport import Transport
+from trionet.testing import open_memory_rpc_client
 from trionet.wire.lines import MAX_MESSAGE_SIZE
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
@@ -63,6 +64,13 @@ async def test_every_call_goes_through_the_hook(
         assert await client.call(method, value=2) == 4
     assert seen == [(method, [21], {}), (method, [], {"value": 2})]
     await server.aclose()
+
+
+async def test_the_hook_of_a_single_stream() -> None:
+    async with open_memory_rpc_client(
+        {"t": Target()}, call_method=lambda function, args, kwargs: [function.__name__, *args]
+    ) as client:
+        assert await client.call("double", 21) == ["double", 21]
 
 
 async def test_what_the_hook_gives_to_wait_for_is_closed(nursery: trio.Nursery) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,36 @@ async def test_methods_attributes_items_and_operators(serializer: str) -> None:
         assert await thing.__len__() == 3
         assert await thing.attribute("get")("x") == "got x"
         assert await thing.sleep(0) == 0
+
+
+async def test_what_objects_say_of_themselves() -> None:
+    """As the documentation of proxies says: by names that proxies use themselves."""
+    async with open_pair() as (_, thing):
+        items = await thing.items.get().as_proxy()
+        assert await items.attribute("__eq__")([1, 2, 3]) is True
+        assert await items.attribute("__contains__")(2) is True
+        assert await items.__len__() == 3
+
+
+async def test_operators_that_the_object_does_not_support() -> None:
+    """Python would ask the other operand then; here it would get a proxy to NotImplemented, which is true."""
+    async with open_pair() as (_, thing):
+        number = await thing.add(1, y=2).as_proxy()
+        assert await (number + 1) == 4
+        operations: list[Callable[[], trionet.ObjectCall]] = [
+            lambda: number + 1.5,
+            lambda: number < 1.5,
+            lambda: "x" + number,
+        ]
+        for unsupported in operations:
+            with pytest.raises(TypeError, match=r"does not support .*: await p\.get\(\)"):
+                await unsupported()
+            pending = unsupported().start()
+            for _ in range(2):
+                with pytest.raises(TypeError, match="does not support"):
+                    await pending
+        found = await number.attribute("__add__")(1.5)  # a method like others
+        assert "NotImplementedType" in repr(found)
 
 
 @BOTH

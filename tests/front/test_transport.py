@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -231,3 +232,45 @@ async def test_names_of_peers_at_unix_sockets() -> None:
         assert await receive_exactly(server, 5) == b"hello"
         for transport in (client, server):
             await transport.aclose()
+
+
+class Brittle(trio.abc.Stream):
+    """A stream that breaks as one of TLS does: the reason is only in the cause."""
+
+    def __init__(self, reason: Exception | None) -> None:
+        self.reason = reason
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        raise trio.BrokenResourceError from self.reason
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        raise trio.BrokenResourceError from self.reason
+
+    async def wait_send_all_might_not_block(self) -> None:
+        raise AssertionError
+
+    async def aclose(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        (ssl.SSLError(1, "wrong version number"), "wrong version number"),
+        (
+            ssl.SSLEOFError(8, "EOF"),
+            "cut off in TLS, as by a peer that has died, or that does not trust our certif",
+        ),
+        (None, "the stream is broken"),
+    ],
+)
+async def test_a_stream_that_breaks_says_why(reason: Exception | None, message: str) -> None:
+    transport = open_transport(Brittle(reason))
+    for use in (
+        lambda: transport.receive(),
+        lambda: transport.receive_into(memoryview(bytearray(10))),
+        lambda: transport.send_all(b"x"),
+    ):
+        with pytest.raises(trio.BrokenResourceError, match=message) as caught:
+            await use()
+        assert caught.value.__cause__ is reason

@@ -55,12 +55,11 @@ class PendingCall:
         name: What was called, for messages.
     """
 
-    __slots__ = ("_connection", "_number", "_outcome", "_started", "_waiting", "name")
+    __slots__ = ("_check", "_outcome", "_started", "_waiting", "name")
 
-    def __init__(self, connection: ObjectConnection, number: int, name: str) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self._connection = connection
-        self._number = number
+        self._check: Callable[[Any], object] | None = None
         self._started = trio.current_time()
         self._outcome: Value[Any] | Error | None = None
         self._waiting: list[trio.lowlevel.Task] = []
@@ -89,6 +88,8 @@ class PendingCall:
         assert self._outcome is not None
         if isinstance(self._outcome, Error):
             raise self._outcome.error.with_traceback(None)
+        if self._check is not None:
+            self._check(self._outcome.value)
         return self._outcome.value
 
     def __await__(self) -> Any:
@@ -96,6 +97,11 @@ class PendingCall:
 
     def __bool__(self) -> bool:
         raise TypeError(f"the result of {self.name} has to be awaited")
+
+    def _check_with(self, check: Callable[[Any], object]) -> PendingCall:
+        """Have results refused for which a function raises."""
+        self._check = check
+        return self
 
     def _settle(self, outcome: Value[Any] | Error) -> None:
         self._outcome = outcome
@@ -204,7 +210,7 @@ class ObjectConnection:
         is_alone = not self._pending
         frames = self._encode(number, action, options, return_type)
         self._next_number += 1
-        pending = self._pending[number] = PendingCall(self, number, name)
+        pending = self._pending[number] = PendingCall(name)
         self._post(frames, is_alone)
         return pending
 

@@ -10,12 +10,15 @@ import contextlib
 import dataclasses
 import warnings
 from collections.abc import Callable, Generator
-from typing import Any, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 from trionet.objects._access import OPERATORS, CallOfPassedOn, PassedOn
 from trionet.objects._connection import PendingCall
 from trionet.wire.object_values import ProxyReference
 from trionet.wire.objects import ReturnType
+
+# What operators give that do not know what to do with the other operand.
+_NOT_IMPLEMENTED: Final = str(type(NotImplemented))
 
 
 class Sender(Protocol):
@@ -71,13 +74,16 @@ class ObjectCall(CallOfPassedOn):
     Each can be used once. Errors are those of `ObjectClient.call_obj`.
     """
 
-    __slots__ = ("_action", "_is_used", "_options", "_proxy", "_return_type")
+    __slots__ = ("_action", "_is_operator", "_is_used", "_options", "_proxy", "_return_type")
 
-    def __init__(self, proxy: ObjectProxy, action: str, options: dict[str, Any]) -> None:
+    def __init__(
+        self, proxy: ObjectProxy, action: str, options: dict[str, Any], *, is_operator: bool = False
+    ) -> None:
         self._proxy = proxy
         self._action = action
         self._options = {"obj": proxy, **options}
         self._return_type: ReturnType = "auto"
+        self._is_operator = is_operator
         self._is_used = False
 
     def as_proxy(self) -> ObjectCall:
@@ -99,9 +105,10 @@ class ObjectCall(CallOfPassedOn):
             TypeError: if an argument cannot be sent (ValueError likewise). Nothing was sent.
         """
         sender, reference = self._use()
-        return sender.start(
+        pending = sender.start(
             reference.address, self._action, self._options, self._return_type, _name(reference)
         )
+        return pending._check_with(self._check_supported) if self._is_operator else pending
 
     def no_reply(self) -> None:
         """Send it now. Nobody gets a result; errors are in the log of the server. Raises as `start`."""
@@ -113,7 +120,10 @@ class ObjectCall(CallOfPassedOn):
         request = sender.request(
             reference.address, self._action, self._options, self._return_type, _name(reference)
         )
-        return (yield from request.__await__())
+        result = yield from request.__await__()
+        if self._is_operator:
+            self._check_supported(result)
+        return result
 
     def __bool__(self) -> NoReturn:
         raise TypeError(f"{self!r} has to be awaited")
@@ -124,6 +134,12 @@ class ObjectCall(CallOfPassedOn):
     def __del__(self) -> None:
         if not getattr(self, "_is_used", True):
             warnings.warn(f"{self!r} was never awaited", RuntimeWarning, stacklevel=2, source=self)
+
+    def _check_supported(self, result: Any) -> None:
+        """Raise TypeError where Python would go on and ask the other operand, which is on this side."""
+        if isinstance(result, ObjectProxy) and reference_of(result).type_text == _NOT_IMPLEMENTED:
+            name = _name(reference_of(self._proxy))
+            raise TypeError(f"{name} does not support this operand: await p.get(), and compute with that")
 
     def _withdraw(self) -> None:
         self._is_used = True
@@ -137,8 +153,8 @@ class ObjectCall(CallOfPassedOn):
 
 def _operator(name: str) -> Callable[..., ObjectCall]:
     def operate(self: Any, *others: Any) -> ObjectCall:
-        call: ObjectCall = self.attribute(name)(*others)
-        return call
+        method = self.attribute(name)
+        return ObjectCall(method, "call_obj", {"args": others, "kwargs": {}}, is_operator=True)
 
     operate.__name__ = operate.__qualname__ = name
     return operate
@@ -159,9 +175,12 @@ class ObjectProxy(PassedOn):
     both are sent at once, without reply: errors are in the log of the server only.
 
     Equality, hash and repr ask nobody, either. Two proxies are equal if they stand for the same attribute of
-    the same object; what the objects say of themselves is ``await p.__eq__(other)``. Comparisons other than
-    that are calls, and membership, iteration and truth, which cannot be awaited, are not offered; the
-    methods behind them can be called: ``await p.__len__()``.
+    the same object; what the objects say of themselves is ``await p.attribute("__eq__")(other)``. Comparisons
+    other than that are calls, and membership, iteration and truth, which cannot be awaited, are not offered;
+    the methods behind them can be called: ``await p.__len__()``, ``await p.attribute("__contains__")(item)``.
+
+    An operator asks the object only: where it does not know what to do with the other operand, as an int with
+    a float, that is a TypeError, and not for the other operand to do.
 
     When a proxy and all that was made of it have been collected, the server is told so and can let go of the
     object. If it was passed on to another server, which then uses the same reference, that happens only when

@@ -142,6 +142,7 @@ async def handle_rpc_stream(
     allow_parallel: bool = False,
     allow_terminate: bool = False,
     sync_methods: SyncMethods = "inline",
+    call_method: CallMethod = call_method,
     max_message_size: int = MAX_MESSAGE_SIZE,
     handshake_timeout: float = HANDSHAKE_TIMEOUT,
     pyon_version: PyonVersion = 2,
@@ -159,6 +160,7 @@ async def handle_rpc_stream(
         sync_methods=sync_methods,
         max_message_size=max_message_size,
         handshake_timeout=handshake_timeout,
+        call_method=call_method,
         pyon_version=pyon_version,
     )
     transport = open_transport(stream)
