@@ -162,3 +162,10 @@ def _look_at_sockets(turn: Turn) -> None:
     state: Any = turn.__self__  # type: ignore[attr-defined]
     state.runner.guest_tick_scheduled = True
     state.unrolled_run_next_send = outcome.capture(state.runner.io_manager.get_events, 0)
+
+
+def leave_run_to_parent() -> None:
+    """In the child of a fork, have this thread be in no run of Trio, as far as others can see."""
+    from trio._core import _run
+
+    vars(_run.GLOBAL_RUN_CONTEXT).clear()

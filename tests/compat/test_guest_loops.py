@@ -265,6 +265,58 @@ def test_where_trio_fails_no_task_waits_for_ever() -> None:
     """) == ["told", "told", "['TrioInternalError']"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no os.fork")
+def test_the_child_of_a_fork_has_guests_of_its_own() -> None:
+    assert _program("""
+        import os
+        import trio.testing
+
+        async def work(of_parent):
+            opened = await open_block("of the child")
+            try:
+                await of_parent.run(trio.sleep, 0)
+            except trio.RunFinishedError:
+                await of_parent.aclose()
+            await opened.run(trio.sleep, 0)
+            await opened.aclose()
+
+        def fork():
+            child = os.fork()
+            if not child:
+                try:
+                    asyncio.run(work(opened))
+                finally:
+                    os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+
+        async def fork_in_trio():
+            fork()
+
+        async def main():
+            global opened
+            opened = await open_block("of the parent")
+            fork()
+            await opened.run(fork_in_trio)
+            await guest.run(trio.sleep, 0)
+            await opened.aclose()
+
+        asyncio.run(main())
+    """) == ["left of the child", "left of the child", "left of the parent"]
+
+
+def test_a_second_loop_of_a_thread_is_refused() -> None:
+    async def open_block() -> guest.Opened[Block]:
+        return await guest.open_held(Block().open())
+
+    with contextlib.closing(asyncio.new_event_loop()) as first:
+        opened = first.run_until_complete(open_block())
+        with pytest.raises(RuntimeError, match="for another event loop"):
+            asyncio.run(open_block())
+        first.run_until_complete(opened.aclose())
+    asyncio.run(open_block())
+    assert not guest._guests
+
+
 def test_a_loop_of_a_thread_that_is_gone() -> None:
     # Nobody can end its guest any more; at least it disturbs nothing.
     assert _program("""
