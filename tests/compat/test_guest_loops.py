@@ -179,9 +179,12 @@ def test_sockets_of_trio_wake_a_sleeping_loop() -> None:
 # -- in processes of their own -------------------------------------------------------------------------------
 
 PRELUDE = """
-import asyncio, atexit, contextlib, gc, sys, threading
+import asyncio, atexit, contextlib, gc, logging, sys, threading
 import trio
 from trionet_compat import guest
+
+# Machines are slow: how long something takes is no complaint.
+logging.getLogger("asyncio").addFilter(lambda record: not record.getMessage().startswith("Executing "))
 
 @contextlib.asynccontextmanager
 async def block(name):
