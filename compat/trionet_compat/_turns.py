@@ -83,7 +83,8 @@ class Turns(trio.abc.Instrument):
 
     @contextlib.contextmanager
     def _watching(self) -> Iterator[bool]:
-        descriptor = _wait_descriptor()
+        # A loop may have been closed before this begins; then its guest is only run to its end.
+        descriptor = None if self._loop.is_closed() else _wait_descriptor()
         if descriptor is not None:
             try:
                 self._loop.add_reader(descriptor, self._wake)

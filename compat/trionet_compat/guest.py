@@ -289,7 +289,8 @@ class _Guest(_Home):
         with self.scope:
             async with trio.open_nursery() as self.nursery:
                 self.nursery.start_soon(self._turns.idle)
-                self._ready.set_result(None)
+                if not self._loop.is_closed():  # otherwise nobody waits
+                    self._ready.set_result(None)
                 try:
                     await trio.sleep_forever()
                 finally:  # now, also if a task has failed: the nursery takes no more tasks from some time on

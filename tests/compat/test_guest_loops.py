@@ -134,6 +134,25 @@ def test_a_loop_that_is_closed_with_something_open() -> None:
     assert block.left
 
 
+@pytest.mark.parametrize("rounds", range(6))
+def test_a_loop_that_is_closed_while_a_guest_begins(rounds: int) -> None:
+    async def use() -> None:
+        with contextlib.suppress(trio.RunFinishedError):
+            await guest.run(_echo, 1)
+
+    loop = asyncio.new_event_loop()
+    using = use()
+    task = loop.create_task(using)
+    for _ in range(rounds):
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+    loop.close()
+    guest._finish_abandoned()
+    assert not guest._guests
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # that is known here
+    using.close()
+
+
 def test_loops_one_after_the_other() -> None:
     for number in range(3):
         block = Block()
