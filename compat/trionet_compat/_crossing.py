@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextvars
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import trio
 
 T = TypeVar("T")
+
+#: What code of the program may raise in a task of Trio: exceptions, and what is meant to end programs. Others
+#: would end the run of Trio, with everything that lives there. Mostly that is `asyncio.CancelledError`, which
+#: asking for the result of a task may raise.
+PASSING: Final = (Exception, SystemExit, KeyboardInterrupt, trio.Cancelled)
 
 
 class Crossing:
@@ -43,6 +48,12 @@ class Crossing:
             raise error
         finally:
             del error  # its traceback has this frame: no cycle, please
+
+
+def as_exception(error: BaseException) -> Exception:
+    """Something to raise in place of what is not `PASSING`."""
+    text = str(error)
+    return RuntimeError(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
 
 def is_cancelled(error: BaseException) -> bool:

@@ -83,7 +83,8 @@ class Turns(trio.abc.Instrument):
 
     @contextlib.contextmanager
     def _watching(self) -> Iterator[bool]:
-        descriptor = _wait_descriptor()
+        # A loop may have been closed before this begins; then its guest is only run to its end.
+        descriptor = None if self._loop.is_closed() else _wait_descriptor()
         if descriptor is not None:
             try:
                 self._loop.add_reader(descriptor, self._wake)
@@ -162,3 +163,10 @@ def _look_at_sockets(turn: Turn) -> None:
     state: Any = turn.__self__  # type: ignore[attr-defined]
     state.runner.guest_tick_scheduled = True
     state.unrolled_run_next_send = outcome.capture(state.runner.io_manager.get_events, 0)
+
+
+def leave_run_to_parent() -> None:
+    """In the child of a fork, have this thread be in no run of Trio, as far as others can see."""
+    from trio._core import _run
+
+    vars(_run.GLOBAL_RUN_CONTEXT).clear()

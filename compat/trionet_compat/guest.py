@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import os
 import queue
 import sys
 import threading
@@ -29,7 +30,7 @@ import trio
 
 from trionet_compat._crossing import Crossing, is_cancelled
 from trionet_compat._held import Held
-from trionet_compat._turns import Turns
+from trionet_compat._turns import Turns, leave_run_to_parent
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -288,7 +289,8 @@ class _Guest(_Home):
         with self.scope:
             async with trio.open_nursery() as self.nursery:
                 self.nursery.start_soon(self._turns.idle)
-                self._ready.set_result(None)
+                if not self._loop.is_closed():  # otherwise nobody waits
+                    self._ready.set_result(None)
                 try:
                     await trio.sleep_forever()
                 finally:  # now, also if a task has failed: the nursery takes no more tasks from some time on
@@ -310,6 +312,12 @@ class _Guest(_Home):
             with contextlib.suppress(queue.Empty):
                 while not self._ended.done():
                     self._take(self._turns.pending() or self._steps.get(timeout=_FINISH_TIMEOUT))
+
+    def leave_to_parent(self) -> None:
+        """This process is a child now: whatever is open here is the parent's."""
+        self.ending = True
+        if not self._ended.done():
+            self._ended.set_result(None)
 
     # -- turns of the loop -----------------------------------------------------------------------------------
 
@@ -406,6 +414,11 @@ async def _find_home() -> _Home:
         guest = _guests.get(loop)
     if guest is None:
         _finish_abandoned()
+        if trio.lowlevel.in_trio_run():
+            raise RuntimeError(
+                "Trio runs already in this thread, for another event loop: close what is open there before, "
+                "or use that loop"
+            )
         guest = _guests[loop] = _Guest(loop)
         guest.users += 1
         await guest.keep()  # at once: it does not wait
@@ -430,6 +443,21 @@ def _finish_abandoned() -> None:
 
 
 atexit.register(_finish_abandoned)
+
+
+def _leave_to_parent() -> None:
+    """In the child of a fork: the guests are those of the parent, and so is Trio in this thread."""
+    if any(guest._thread == threading.get_ident() for guest in _guests.values()):
+        leave_run_to_parent()
+    for guest in _guests.values():
+        guest.leave_to_parent()
+        _of_parent.append(guest)
+    _guests.clear()
+
+
+_of_parent: Final[list[_Guest]] = []  # not to be collected, which would end them here
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 async def _find_trio_home() -> _TrioHome:

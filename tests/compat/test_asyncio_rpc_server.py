@@ -171,6 +171,20 @@ def test_a_method_may_start_tasks_and_call_other_servers() -> None:
     run(main)
 
 
+def test_a_target_that_cannot_be_made_ends_its_connection_only() -> None:
+    def make() -> None:
+        raise asyncio.CancelledError
+
+    async def main() -> None:
+        async with serving({"laser": Instrument(), "made": make}) as port:
+            async with connected(port, "laser") as client:
+                with pytest.raises(EOFError):
+                    await AsyncioClient().connect_rpc("127.0.0.1", port, "made")
+                assert await client.echo(1) == 1
+
+    run(main)
+
+
 def test_calls_are_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     class Stage:
         def move(self, *args: Any, **kwargs: Any) -> None:

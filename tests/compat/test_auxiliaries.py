@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 from typing import Any
 
@@ -246,6 +247,16 @@ def test_waiting_for_an_event_in_the_portal() -> None:
     with open_blocking_lab() as lab:
         aux = Auxiliaries(CLIENTS)
         assert lab.call(main) == [([1, "camera"], (lab.network.host("camera").ipv4, 11001))]
+        aux.close()
+
+
+def test_a_callback_that_exits_ends_nothing_else() -> None:
+    with open_blocking_lab():
+        aux = Auxiliaries(CLIENTS)
+        assert aux.services is not None
+        aux.services["camera"].assign_callback("EXPINIT", lambda *_: sys.exit(1))
+        assert aux.push("EXPINIT", 1, wait=True) == said(1)
+        assert aux.push("EXPINIT", 2, wait=True) == said(2)
         aux.close()
 
 

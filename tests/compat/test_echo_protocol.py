@@ -18,6 +18,12 @@ from trionet_compat.iblutil.io.net.base import ExpMessage, ExpStatus
 both_schemes = pytest.mark.parametrize("scheme", SCHEMES)
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Machines are slow: an echo that is not missed on purpose may take its time."""
+    monkeypatch.setattr(EchoProtocol, "default_echo_timeout", 60.0)
+
+
 class Heard(Told):
     """A callback that remembers the data, and who has sent it."""
 
@@ -251,6 +257,27 @@ def test_a_failed_callback_is_told_to_the_sender(scheme: str, caplog: pytest.Log
     run(main)
     assert {record.name for record in caplog.records} <= {LOGGER.name, "asyncio"}
     assert "no light" in caplog.text
+
+
+@both_schemes
+def test_a_callback_that_raises_what_is_no_exception_harms_nothing_else(
+    scheme: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> None:
+        raise asyncio.CancelledError("of another task")
+
+    async def main() -> None:
+        async with open_pair(scheme) as (rig, client):
+            rig.assign_callback(1, fail)
+            told = Heard()
+            client.assign_callback(0, told)
+            await client.init()
+            assert await told.wait(1) == [["RuntimeError: CancelledError: of another task", 1]]
+            await client.start("ref")
+            assert rig.is_connected
+
+    run(main)
+    assert "of another task" in caplog.text
 
 
 @both_schemes

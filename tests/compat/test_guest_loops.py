@@ -134,6 +134,25 @@ def test_a_loop_that_is_closed_with_something_open() -> None:
     assert block.left
 
 
+@pytest.mark.parametrize("rounds", range(6))
+def test_a_loop_that_is_closed_while_a_guest_begins(rounds: int) -> None:
+    async def use() -> None:
+        with contextlib.suppress(trio.RunFinishedError):
+            await guest.run(_echo, 1)
+
+    loop = asyncio.new_event_loop()
+    using = use()
+    task = loop.create_task(using)
+    for _ in range(rounds):
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+    loop.close()
+    guest._finish_abandoned()
+    assert not guest._guests
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # that is known here
+    using.close()
+
+
 def test_loops_one_after_the_other() -> None:
     for number in range(3):
         block = Block()
@@ -179,9 +198,12 @@ def test_sockets_of_trio_wake_a_sleeping_loop() -> None:
 # -- in processes of their own -------------------------------------------------------------------------------
 
 PRELUDE = """
-import asyncio, atexit, contextlib, gc, sys, threading
+import asyncio, atexit, contextlib, gc, logging, sys, threading
 import trio
 from trionet_compat import guest
+
+# Machines are slow: how long something takes is no complaint.
+logging.getLogger("asyncio").addFilter(lambda record: not record.getMessage().startswith("Executing "))
 
 @contextlib.asynccontextmanager
 async def block(name):
@@ -263,6 +285,58 @@ def test_where_trio_fails_no_task_waits_for_ever() -> None:
         print([type(context["exception"]).__name__ for context in complaints], flush=True)
         os._exit(0)
     """) == ["told", "told", "['TrioInternalError']"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no os.fork")
+def test_the_child_of_a_fork_has_guests_of_its_own() -> None:
+    assert _program("""
+        import os
+        import trio.testing
+
+        async def work(of_parent):
+            opened = await open_block("of the child")
+            try:
+                await of_parent.run(trio.sleep, 0)
+            except trio.RunFinishedError:
+                await of_parent.aclose()
+            await opened.run(trio.sleep, 0)
+            await opened.aclose()
+
+        def fork():
+            child = os.fork()
+            if not child:
+                try:
+                    asyncio.run(work(opened))
+                finally:
+                    os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+
+        async def fork_in_trio():
+            fork()
+
+        async def main():
+            global opened
+            opened = await open_block("of the parent")
+            fork()
+            await opened.run(fork_in_trio)
+            await guest.run(trio.sleep, 0)
+            await opened.aclose()
+
+        asyncio.run(main())
+    """) == ["left of the child", "left of the child", "left of the parent"]
+
+
+def test_a_second_loop_of_a_thread_is_refused() -> None:
+    async def open_block() -> guest.Opened[Block]:
+        return await guest.open_held(Block().open())
+
+    with contextlib.closing(asyncio.new_event_loop()) as first:
+        opened = first.run_until_complete(open_block())
+        with pytest.raises(RuntimeError, match="for another event loop"):
+            asyncio.run(open_block())
+        first.run_until_complete(opened.aclose())
+    asyncio.run(open_block())
+    assert not guest._guests
 
 
 def test_a_loop_of_a_thread_that_is_gone() -> None:

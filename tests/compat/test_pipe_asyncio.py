@@ -17,6 +17,7 @@ CHILD = """
 import asyncio, sys
 from trionet_compat.sipyco._pipe_asyncio import AsyncioChildComm
 async def main():
+    asyncio.get_running_loop().slow_callback_duration = 60  # machines are slow
     comm = AsyncioChildComm(sys.argv[1])
     await comm.connect()
     while line := await comm.readline():

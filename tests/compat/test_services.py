@@ -24,6 +24,13 @@ NAMES = ("camera", "sound")
 both_schemes = pytest.mark.parametrize("scheme", SCHEMES)
 
 
+@pytest.fixture(autouse=True)
+def patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Machines are slow: an echo that is not missed on purpose may take its time, where time is real."""
+    if "scheme" in request.fixturenames:
+        monkeypatch.setattr(EchoProtocol, "default_echo_timeout", 60.0)
+
+
 class Rigs:
     """Rigs that answer, and what they were sent."""
 

@@ -232,10 +232,13 @@ def test_the_task_can_be_cancelled() -> None:
     run(main)
 
 
-def test_a_callback_that_fails_ends_reception_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [ConnectionResetError("a callback's own"), asyncio.CancelledError()])
+def test_a_callback_that_fails_ends_reception_and_is_logged(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
         def fail(mod: Any) -> None:
-            raise ConnectionResetError("a callback's own")
+            raise error
 
         left = Told()
         subscriber = Subscriber("n", same, [fail], left)

@@ -13,6 +13,7 @@ import trio
 
 from trionet import RigEvent
 from trionet._tasks import open_background_tasks
+from trionet_compat._crossing import as_exception
 from trionet_compat.iblutil.io.net.app import EchoProtocol, Services
 from trionet_compat.iblutil.io.net.base import ExpMessage
 from trionet_compat.portal import Portal
@@ -84,6 +85,8 @@ class Callers:
         self._thread = threading.get_ident()
         try:
             fn(event)
+        except (SystemExit, KeyboardInterrupt) as error:  # ends no more than this thread would
+            raise as_exception(error) from error
         finally:
             self._thread = None
 

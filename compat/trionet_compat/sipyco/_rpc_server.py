@@ -8,7 +8,7 @@ import logging
 import math
 import ssl
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from typing import Any, Final
+from typing import Any
 
 import trio
 from outcome import Error, Outcome, Value
@@ -18,12 +18,10 @@ from trionet.rpc.methods import describe
 from trionet.wire.feeds import PyonVersion
 from trionet.wire.packed_exceptions import pack
 from trionet_compat import guest
+from trionet_compat._crossing import PASSING, as_exception
 from trionet_compat.sipyco._serving import FrontEndServer
 from trionet_compat.sipyco.packed_exceptions import GenericRemoteException
 from trionet_compat.sipyco.tools import AsyncioServer, Host, SignalHandler, SimpleSSLConfig
-
-# What the front end knows how to answer, and what has to end the program.
-_NOT_TO_CHANGE: Final = (Exception, SystemExit, KeyboardInterrupt, trio.Cancelled)
 
 
 class Server(FrontEndServer):
@@ -107,7 +105,7 @@ class Server(FrontEndServer):
             self._logger.debug("calling %s", _WrittenCall(method, args, kwargs))
         try:
             result = method(*args, **kwargs)
-        except _NOT_TO_CHANGE:
+        except PASSING:
             raise
         except BaseException as error:
             raise _as_answer(error) from error
@@ -122,7 +120,16 @@ class Server(FrontEndServer):
 
 
 def _made_if_callable(target: Any) -> Any:
-    return per_connection(target) if callable(target) else target
+    return per_connection(lambda: _make(target)) if callable(target) else target
+
+
+def _make(factory: Callable[[], Any]) -> Any:
+    try:
+        return factory()
+    except PASSING:
+        raise
+    except BaseException as error:
+        raise as_exception(error) from error
 
 
 class _WrittenCall:
@@ -177,10 +184,7 @@ async def _outcome_of(work: Awaitable[Any]) -> Outcome[Any]:
 
 
 def _as_answer(error: BaseException) -> BaseException:
-    """What a method has raised, as something that is answered, and ends no more than the call.
-
-    `asyncio.CancelledError` is one that methods raise easily: by asking for the result of a task.
-    """
+    """What a method has raised, as something that is answered, and ends no more than the call."""
     if isinstance(error, (Exception, SystemExit)):
         return error
     return GenericRemoteException(pack(error).message).with_traceback(error.__traceback__)

@@ -332,7 +332,9 @@ class Subscriber(FeedClient):
         for callback in list(self.notify_cbs):
             try:
                 callback(mod)
-            except Exception as error:
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # asyncio.CancelledError is none of ours
                 logger.error("Exception in notifier callback", exc_info=True)
                 raise _CallbackFailed from error
 

@@ -16,6 +16,7 @@ import trio
 
 from trionet import EchoTimeout, ExpMessage, ExpStatus, RigEvent, RigURI
 from trionet_compat import guest
+from trionet_compat._crossing import PASSING, as_exception
 from trionet_compat.iblutil.io.net import base
 from trionet_compat.iblutil.io.net._callbacks import Address
 from trionet_compat.iblutil.io.net._line import TLS, Line, find_place, open_line
@@ -213,7 +214,12 @@ class EchoProtocol(base.Communicator):
         """Callback of the rig. What it raises is logged, and told to the sender."""
         self._latest = event.address
         self.logger.info("Received %r %r from %s:%d", event.event, event.data, *event.address)
-        self._callbacks.call(event.event, event.data, event.address)
+        try:
+            self._callbacks.call(event.event, event.data, event.address)
+        except PASSING:
+            raise
+        except BaseException as error:
+            raise as_exception(error) from error
         return None
 
     def _note_loss(self) -> None:
