@@ -305,7 +305,8 @@ class ObjectHost:
 
     def _published(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
         def look() -> Any:
-            return pack_descriptions({name: self._described(value) for name, value in self.namespace.items()})
+            published = dict(self.namespace)  # others may publish more while these are described
+            return pack_descriptions({name: self._described(value) for name, value in published.items()})
 
         return look
 
