@@ -199,6 +199,23 @@ def test_the_handler_sorts_by_time() -> None:
     handler.close()
 
 
+def test_the_handler_does_not_compare_records_with_each_other() -> None:
+    """Of many records that would take so long that the program, which logs more, stands still."""
+
+    class Record(logging.LogRecord):
+        def __eq__(self, other: object) -> bool:
+            raise AssertionError("compared")
+
+        __hash__ = logging.LogRecord.__hash__
+
+    handler = RPCLogHandler(io.StringIO())
+    for _ in range(3):
+        handler.handle(Record("name", logging.INFO, "path", 3, "text", (), None))
+    handler.flush_records()
+    assert not handler.records
+    handler.close()
+
+
 def test_the_handler_shows_records_by_itself() -> None:
     stream = io.StringIO()
     handler = RPCLogHandler(stream)

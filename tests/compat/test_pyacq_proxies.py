@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import copy
 import datetime
 import gc
@@ -230,6 +231,44 @@ def test_proxies_that_were_passed_on_release_nothing(server: RPCServer, client: 
         del kept
         assert client.ping() == "pong"
         assert other["thing"].calls.pop()[0] == 1
+
+
+def _have_the_thread_let_go(server: RPCServer) -> None:
+    """The thread of the server keeps what it works on until it comes to the next request."""
+    assert RPCClient.get_client(server.address)["thing"].add(1) == 2
+
+
+def test_threads_that_share_a_proxy_release_it_together(server: RPCServer, client: RPCClient) -> None:
+    """Each has a connection of its own, and who uses a reference holds it."""
+    server["kind"] = Thing
+    gc.collect()
+    before = Thing.alive
+    with concurrent.futures.ThreadPoolExecutor(1) as other:
+        for _ in range(5):
+            made = client["kind"]()
+            made._set_proxy_options(auto_delete=True)
+            assert other.submit(made.add, 1).result() == 2
+            del made
+            assert client.ping() == "pong"
+            other.submit(lambda: _have_the_thread_let_go(server)).result()
+            assert Thing.alive == before
+
+
+@pytest.mark.parametrize("users", ["both", "one"])
+def test_any_thread_deletes_references(server: RPCServer, client: RPCClient, users: str) -> None:
+    server["kind"] = Thing
+    gc.collect()
+    before = Thing.alive
+    with concurrent.futures.ThreadPoolExecutor(1) as other:
+        made = client["kind"]()
+        if users == "both":
+            assert other.submit(made.add, 1).result() == 2
+        other.submit(made._delete).result()
+        assert client.ping() == "pong"
+        _have_the_thread_let_go(server)
+        assert Thing.alive == before
+        with pytest.raises(RemoteCallException, match="KeyError"):
+            made._delete()
 
 
 def test_threads_share_proxies(thing: Any) -> None:

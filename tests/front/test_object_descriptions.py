@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import trio
 
+import trionet
 from tests.front.objects import open_pair
 from trionet import IncompatibleServer, ObjectClient, ObjectDescription, RemoteProtocolError
 from trionet.objects import _host
@@ -264,3 +266,20 @@ async def test_what_is_no_description_is_an_error_of_the_server(
     async with open_pair() as (client, thing):
         with pytest.raises(RemoteProtocolError, match="not "):
             await client.describe(thing)
+
+
+async def test_what_is_published_meanwhile_is_described_next_time() -> None:
+    namespace: dict[str, Any] = {}
+
+    class Publishing:
+        def __dir__(self) -> list[str]:
+            namespace["more"] = 1
+            return []
+
+    namespace["first"] = Publishing()
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(trionet.serve_objects, namespace)
+        async with trionet.open_object_client(server.address) as client:
+            assert [*await client.published()] == ["first"]
+            assert [*await client.published()] == ["first", "more"]
+        nursery.cancel_scope.cancel()

@@ -89,6 +89,19 @@ async def test_process_hosts_objects_and_its_words_are_logged(
     assert "record 1999" in said
 
 
+async def test_log_records_that_are_lost_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """A method logs more than can wait, and nothing is sent meanwhile."""
+    caplog.set_level(logging.WARNING)
+    many = "import logging\nfor n in range(12_000): logging.getLogger('many').warning('%d', n)"
+    async with trionet.open_object_process(allow_import=["builtins"]) as process:
+        await (await process.client.import_module("builtins")).exec(many)
+    report, *arrived = (record for record in caplog.records if record.processName != "MainProcess")
+    first = 12_000 - len(arrived)
+    assert report.name == "trionet.objects.process"
+    assert report.getMessage() == f"{first} log records were lost here: there were more than 10000"
+    assert [record.getMessage() for record in arrived] == [str(n) for n in range(first, 12_000)]
+
+
 async def test_process_may_be_given_an_address() -> None:
     async with trionet.open_object_process(address="tcp://127.0.0.1:*", allow_import=["math"]) as process:
         assert process.name == f"process-{process.pid}"

@@ -99,6 +99,26 @@ def thing_address(thing: Any) -> str:
     return repr(thing).split("[")[0].removeprefix("<ObjectProxy for ")
 
 
+@pytest.mark.parametrize("way", ["collected", "deleted"])
+async def test_proxy_that_went_through_two_connections_is_released_at_both(way: str) -> None:
+    async with open_server() as server:
+        async with (
+            trionet.open_object_client(server.address) as client,
+            trionet.open_object_client(server.address) as second,
+        ):
+            value = await client.transfer([1])
+            other = await second.get("thing")
+            assert await other.add(value, [2]) == [1, 2]
+            if way == "deleted":
+                await client.delete(value)
+            del value
+            gc.collect()
+            await trio.testing.wait_all_tasks_blocked()
+            await client.ping()
+            await second.ping()
+            assert server.statistics().objects == 1
+
+
 async def test_proxy_of_another_server_is_not_released_by_its_numbers() -> None:
     async with open_server() as one, open_server() as other:
         async with (

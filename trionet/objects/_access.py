@@ -15,7 +15,7 @@ import inspect
 import types
 from abc import ABC, abstractmethod
 from collections import UserString
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -63,14 +63,23 @@ _NOT_TO_BE_CHANGED: Final = (
 )
 
 
+#: Tells the server that owns an object that a connection needs a reference no more. From any thread.
+GiveBack = Callable[[ProxyReference], None]
+
+
 class PassedOn(ABC):
     """What stands for an object of another server."""
 
     __slots__ = ()
 
     @abstractmethod
-    def _refer(self, receiver: str) -> ProxyReference:
-        """The reference to send to a receiver, an address."""
+    def _refer(self, receiver: str, give_back: GiveBack | None) -> ProxyReference:
+        """The reference to send.
+
+        Args:
+            receiver: The address of who gets it.
+            give_back: How to give it back there, where the receiver is the owner: to use it is to hold it.
+        """
 
 
 class CallOfPassedOn(ABC):

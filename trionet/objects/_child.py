@@ -26,6 +26,13 @@ _RECORD_KEYS: Final = (
     *("name", "levelno", "levelname", "pathname", "lineno", "funcName", "created", "process"),
     *("thread", "threadName"),
 )
+# What is different in a record that tells of such.
+_WARNING: Final = {
+    "name": "trionet.objects.process",
+    "levelno": logging.WARNING,
+    "levelname": "WARNING",
+    "exc_text": None,
+}
 
 
 def main(pipe_address: str) -> None:
@@ -82,6 +89,7 @@ class _Forwarder(logging.Handler):
     def __init__(self, level: int) -> None:
         super().__init__()
         self._records: deque[dict[str, Any]] = deque(maxlen=_MAX_RECORDS)
+        self._lost = 0
         self._token = trio.lowlevel.current_trio_token()
         self._has_more = trio.Event()
         self._is_ending = False
@@ -95,6 +103,7 @@ class _Forwarder(logging.Handler):
             packed["msg"] = record.getMessage()
             if record.exc_info:
                 packed["exc_text"] = logging.Formatter().formatException(record.exc_info)
+            self._lost += len(self._records) == _MAX_RECORDS  # a handler handles one record at a time
             self._records.append(packed)
             with contextlib.suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(self._wake, idempotent=True)
@@ -111,8 +120,21 @@ class _Forwarder(logging.Handler):
                 await self._has_more.wait()
                 self._has_more = trio.Event()
                 while self._records:
-                    line = json.dumps({"record": self._records.popleft()})
+                    line = json.dumps({"record": self._next_record()})
                     await parent.write_line(line.encode())
+
+    def _next_record(self) -> dict[str, Any]:
+        """The oldest record; or, where some were lost, one that says so, in the place of these."""
+        self.acquire()
+        try:
+            record = self._records.popleft()
+            lost, self._lost = self._lost, 0
+        finally:
+            self.release()
+        if not lost:
+            return record
+        text = f"{lost + 1} log records were lost here: there were more than {_MAX_RECORDS}"
+        return {**record, **_WARNING, "msg": text}
 
     def end(self) -> None:
         """Send what there is, and come to an end."""

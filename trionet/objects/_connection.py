@@ -15,7 +15,7 @@ import trio
 from outcome import Error, Value
 
 from trionet._zmtp_stream import ZmtpStream
-from trionet.objects._access import PassedOn
+from trionet.objects._access import GiveBack, PassedOn
 from trionet.objects._host import ObjectHost
 from trionet.wire.errors import CallInfo, ConnectionLost, RemoteProtocolError, TrionetError
 from trionet.wire.object_values import SERIALIZERS, ProxyReference
@@ -43,6 +43,9 @@ class Resolver(Protocol):
 
     def proxy(self, reference: ProxyReference, owner: ObjectConnection | None) -> Any:
         """What stands for an object; `owner` is the connection that it came from, if its server owns it."""
+
+    def give_back(self, reference: ProxyReference) -> None:
+        """Release a reference that this side holds. From any thread."""
 
     def refuse(self, value: Any) -> ProxyReference:
         """Raise TypeError: we have no server that could own an argument which cannot be copied."""
@@ -149,6 +152,7 @@ class ObjectConnection:
         self._pending: dict[int, PendingCall] = {}
         self._slot_queue = trio.lowlevel.ParkingLot()
         self._next_number = 0
+        self.give_back: GiveBack | None = resolver.give_back
         #: Asked why the connection is lost, if there may be a better reason than the one it gives.
         self.explain: Callable[[], Awaitable[BaseException | None]] | None = None
         if host is not None:
@@ -286,7 +290,7 @@ class ObjectConnection:
 
     def _refer(self, value: Any) -> ProxyReference:
         if isinstance(value, PassedOn):
-            return value._refer(self.receiver)
+            return value._refer(self.receiver, self.give_back)
         return self._resolver.refuse(value)
 
     def _resolve(self, reference: ProxyReference) -> Any:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any, Final, Protocol
 
 from trionet.objects._access import Access
+from trionet.objects._access import GiveBack as GiveBack
 from trionet.objects._access import PassedOn as PassedOn
 from trionet.objects._descriptions import (
     ObjectDescription,
@@ -63,6 +64,10 @@ class Holder(Protocol):
     @property
     def receiver(self) -> str:
         """Its own address, if it is a server."""
+
+    @property
+    def give_back(self) -> GiveBack | None:
+        """Gives references of its own back to it, if it is a server."""
 
     def resolve_foreign(self, reference: ProxyReference) -> Any:
         """What stands for an object of another server."""
@@ -210,7 +215,7 @@ class ObjectHost:
         self, value: Any, holder: Holder, lending: bool, made: list[tuple[int, int]]
     ) -> ProxyReference:
         if isinstance(value, PassedOn):
-            return value._refer(holder.receiver)
+            return value._refer(holder.receiver, holder.give_back)
         with self._lock:
             self._check_present(holder)
             numbers = self._table.lent(value, holder) if lending else None
@@ -300,7 +305,8 @@ class ObjectHost:
 
     def _published(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
         def look() -> Any:
-            return pack_descriptions({name: self._described(value) for name, value in self.namespace.items()})
+            published = dict(self.namespace)  # others may publish more while these are described
+            return pack_descriptions({name: self._described(value) for name, value in published.items()})
 
         return look
 

@@ -208,14 +208,14 @@ class Links:
 
     def proxy(self, reference: ProxyReference, owner: ObjectConnection | None) -> Any:
         """What stands for an object; it is released when nothing uses it, if its owner has sent it."""
-        return ObjectProxy(self, reference, None if owner is None else Lease(reference, self._release))
+        return ObjectProxy(self, reference, None if owner is None else Lease(reference, self.give_back))
 
     def refuse(self, value: Any) -> ProxyReference:
         """Raise TypeError: there is no server of ours that could own an argument."""
         return refuse_to_refer(value)
 
-    def _release(self, reference: ProxyReference) -> None:
-        """From any thread, at any time: it may be the garbage collector that calls."""
+    def give_back(self, reference: ProxyReference) -> None:
+        """Release a reference. From any thread, at any time: it may be the garbage collector that calls."""
         self._released.append(reference)
         self._token.run_sync_soon(self._send_released, idempotent=True)
 

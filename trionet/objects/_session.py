@@ -124,6 +124,8 @@ class Session:
         self._receiving = trio.CancelScope()
         self._nursery: trio.Nursery
 
+    give_back = None  # a client has nothing of its own
+
     def resolve_foreign(self, reference: ProxyReference) -> Any:
         """What stands for an object of another server, here where it is an argument."""
         return self._service.links.proxy(reference, None)

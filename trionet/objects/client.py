@@ -165,7 +165,7 @@ class ObjectClient:
         options = {"obj_id": reference.object_id, "ref_id": reference.reference_id}
         await self._connection.request("delete", options, "auto", f"delete {proxy!r}")
         if lease is not None:  # not before: a call that is cancelled may not have been sent
-            lease.is_released = True
+            lease.end_of(self._connection.give_back)
 
     async def close_server(self) -> None:
         """End the server. Other clients are told.

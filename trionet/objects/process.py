@@ -107,7 +107,8 @@ async def open_object_process(
 
     It finds the modules that this process finds. What it prints is logged by the logger
     ``trionet.objects.process``, line by line, as information, or as warnings if it is standard error; what it
-    logs is logged here by the loggers of the same names, with its name as ``processName``.
+    logs is logged here by the loggers of the same names, with its name as ``processName``. Of more than
+    10,000 records that wait to be sent the oldest are lost, and counted in a record of their own.
 
     Args:
         name: What to call it; by default ``process-`` and its number.

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Generator
 from typing import Any, Final, NoReturn, Protocol
 
-from trionet.objects._access import OPERATORS, CallOfPassedOn, PassedOn
+from trionet.objects._access import OPERATORS, CallOfPassedOn, GiveBack, PassedOn
 from trionet.objects._connection import PendingCall
 from trionet.wire.object_values import ProxyReference
 from trionet.wire.objects import ReturnType
@@ -44,22 +44,35 @@ class Lease:
     Attributes:
         is_passed_on: Whether somebody else was sent the reference, and may use it: then it is not released
             before the connection ends.
-        is_released: Whether it has been released.
+        is_released: Whether it was released before: to use it is an error then.
+        holders: The connections of this process that have got or sent it, by their ways to give it back.
     """
 
-    __slots__ = ("_release", "is_passed_on", "is_released", "reference")
+    __slots__ = ("holders", "is_passed_on", "is_released", "reference")
 
-    def __init__(self, reference: ProxyReference, release: Callable[[ProxyReference], None]) -> None:
+    def __init__(self, reference: ProxyReference, give_back: GiveBack) -> None:
         self.reference = reference
         self.is_passed_on = False
         self.is_released = False
-        self._release = release
+        self.holders = [give_back]
+
+    def add_holder(self, give_back: GiveBack) -> None:
+        """It is sent through a connection, maybe not the one that it came through."""
+        if give_back not in self.holders and not self.is_released:
+            self.holders.append(give_back)
+
+    def end_of(self, give_back: GiveBack | None) -> None:
+        """It was released through a connection."""
+        self.is_released = True
+        if give_back is not None and give_back in self.holders:
+            self.holders.remove(give_back)
 
     def __del__(self) -> None:
         # In whatever thread, and maybe when the interpreter ends.
-        if not self.is_passed_on and not self.is_released:
-            with contextlib.suppress(Exception):
-                self._release(self.reference)
+        if not self.is_passed_on:
+            for give_back in self.holders:
+                with contextlib.suppress(Exception):
+                    give_back(self.reference)
 
 
 class ObjectCall(CallOfPassedOn):
@@ -304,9 +317,13 @@ class ObjectProxy(PassedOn):
     __rxor__ = _operator("__rxor__")
     __ror__ = _operator("__ror__")
 
-    def _refer(self, receiver: str) -> ProxyReference:
-        if self._lease is not None and receiver != self._reference.address:
+    def _refer(self, receiver: str, give_back: GiveBack | None) -> ProxyReference:
+        if self._lease is None:
+            return self._reference
+        if receiver != self._reference.address:
             self._lease.is_passed_on = True
+        elif give_back is not None:
+            self._lease.add_holder(give_back)
         return self._reference
 
 

@@ -44,7 +44,7 @@ class BlockingLinks(Links):
         self._proxy_options = proxy_options
 
     def proxy(self, reference: ProxyReference, owner: ObjectConnection | None) -> Any:
-        return proxy_of(reference, self._proxy_options, None if owner is None else self._release)
+        return proxy_of(reference, self._proxy_options, None if owner is None else self.give_back)
 
     def send_released(self) -> None:
         """Release what was collected, in whatever thread, before anything else is sent."""

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from trionet.objects._host import PassedOn
+from trionet.objects._host import GiveBack, PassedOn
 from trionet.wire.object_values import ProxyReference
 
 # Proxies make clients, and clients make proxies.
@@ -168,9 +168,11 @@ class ObjectProxy(PassedOn):
             proxy._set_proxy_options(**kwds)
         return proxy
 
-    def _refer(self, receiver: str) -> ProxyReference:
+    def _refer(self, receiver: str, give_back: GiveBack | None) -> ProxyReference:
         if receiver != (address := self._rpc_addr.decode()):
             self._lease.is_passed_on = True
+        elif give_back is not None:
+            self._lease.add_holder(give_back)
         return ProxyReference(address, self._obj_id, self._ref_id, self._type_str, self._attributes)
 
     def __repr__(self) -> str:
@@ -233,7 +235,9 @@ class ObjectProxy(PassedOn):
         Raises as a call does; that is KeyError if it was released already.
         """
         self._lease.is_to_end = False
-        self._client().delete(self, sync=sync, **kwds)
+        client = self._client()
+        if self._lease.end_but_for(client._links.give_back):
+            client.delete(self, sync=sync, **kwds)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _FIELDS:
@@ -345,37 +349,52 @@ class _Lease:
     """A reference that a proxy, and all that was made of it, share.
 
     Attributes:
-        release: Tells the server that it has ended; None for a proxy that has not come from there.
+        holders: The connections of this process that have got or sent it, by their ways to give it back; none
+            of a proxy that has not come from its owner.
         is_to_end: Whether it ends when the last of them has been collected.
         is_passed_on: Whether somebody else was sent it, and may use it: then it does not.
     """
 
-    __slots__ = ("is_passed_on", "is_to_end", "reference", "release")
+    __slots__ = ("holders", "is_passed_on", "is_to_end", "reference")
 
     def __init__(self, reference: ProxyReference) -> None:
         self.reference = reference
-        self.release: Callable[[ProxyReference], None] | None = None
+        self.holders: list[GiveBack] = []
         self.is_to_end = False
         self.is_passed_on = False
 
+    def add_holder(self, give_back: GiveBack) -> None:
+        """A thread uses it that has another connection than the one it came through."""
+        if self.holders and give_back not in self.holders:
+            self.holders.append(give_back)
+
+    def end_but_for(self, give_back: GiveBack) -> bool:
+        """Give it back through all connections but one. Returns whether that one may hold it, too."""
+        holders, self.holders = self.holders, []
+        for other in holders:
+            if other != give_back:
+                other(self.reference)
+        return not holders or give_back in holders
+
     def __del__(self) -> None:
         # In whatever thread, and maybe when the interpreter ends.
-        if self.is_to_end and not self.is_passed_on and self.release is not None:
-            with contextlib.suppress(Exception):
-                self.release(self.reference)
+        if self.is_to_end and not self.is_passed_on:
+            for give_back in self.holders:
+                with contextlib.suppress(Exception):
+                    give_back(self.reference)
 
 
 def proxy_of(
     reference: ProxyReference,
     options: dict[str, Any],
-    release: Callable[[ProxyReference], None] | None = None,
+    give_back: GiveBack | None = None,
 ) -> ObjectProxy:
     """What stands for a reference that came.
 
     Args:
         reference: The reference.
         options: Of the proxy.
-        release: Tells the server that the reference is of no more use.
+        give_back: Tells the server that the reference is of no more use.
     """
     proxy = ObjectProxy(
         reference.address,
@@ -385,5 +404,6 @@ def proxy_of(
         reference.attributes,
         **options,
     )
-    proxy._lease.release = release
+    if give_back is not None:
+        proxy._lease.holders.append(give_back)
     return proxy

@@ -74,10 +74,10 @@ class Serializer:
 
     def _refer(self, value: Any) -> ProxyReference:
         if isinstance(value, ObjectProxy):
-            return value._refer("")
+            return value._refer("", None)
         if self._server is None:
             return refuse_to_proxy(value)
-        return self._server.get_proxy(value)._refer("")
+        return self._server.get_proxy(value)._refer("", None)
 
     def _resolve(self, reference: ProxyReference) -> Any:
         options = {} if self.client is None else self.client.default_proxy_options

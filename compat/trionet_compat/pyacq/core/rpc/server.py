@@ -215,7 +215,7 @@ class RPCServer:
             KeyError: if it was released.
             AttributeError: if it has not the attribute that the proxy stands for.
         """
-        return self._host.resolve(proxy._refer(self.address.decode()), self._holder)
+        return self._host.resolve(proxy._refer(self.address.decode(), None), self._holder)
 
     def auto_proxy(self, obj: Any, no_proxy_types: list[type]) -> Any:
         """An object of one of these types; or a proxy to it."""
@@ -339,6 +339,7 @@ class _ThisProcess:
 
     name = receiver = "this process"
     server_address = ""
+    give_back = None
 
     def resolve_foreign(self, reference: ProxyReference) -> Any:
         return proxy_of(reference, {})

@@ -80,8 +80,11 @@ class RPCLogHandler(logging.StreamHandler[TextIO]):
 
     def _show(self, latest: float | None) -> None:
         with self.record_lock:
-            ready = [record for record in self.records if latest is None or record.created <= latest]
-            self.records = [record for record in self.records if record not in ready]
+            ready: list[logging.LogRecord] = []
+            waiting: list[logging.LogRecord] = []
+            for record in self.records:  # once only: whoever logs waits for that
+                (ready if latest is None or record.created <= latest else waiting).append(record)
+            self.records = waiting
         for record in sorted(ready, key=lambda record: record.created):
             if not getattr(self.stream, "closed", False):
                 super().emit(record)
