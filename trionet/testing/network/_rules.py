@@ -1,9 +1,10 @@
 """Rules: functions that say what becomes of a packet.
 
 A rule is asked about each packet when it is sent, before anything of the link counts, and answers with a
-verdict, or with None if it has no opinion. Of several rules the one that was installed first is asked first,
-and the first verdict wins. A rule is called in the middle of the network's work: it must not wait, and what
-it raises ends the network, because nobody else would see it. It may crash, pause or cut off hosts.
+verdict, or with None if it has no opinion. Times and counts in a verdict are finite and not negative. Of
+several rules the one that was installed first is asked first, and the first verdict wins. A rule is called in
+the middle of the network's work: it must not wait, and what it raises ends the network, because nobody else
+would see it. It may crash, pause or cut off hosts.
 """
 
 from __future__ import annotations
