@@ -245,7 +245,7 @@ def test_a_cancelled_signal_leaves_nothing_behind() -> None:
 
 
 async def test_rigs_in_trio(autojump_clock: MockClock) -> None:
-    """The same coroutines; answers are 5 ms behind their echoes."""
+    """The same coroutines; answers are 20 ms behind their echoes."""
 
     async def be_rig(*, task_status: trio.TaskStatus[EchoProtocol]) -> None:
         rig = await EchoProtocol.server("udp://0.0.0.0:11001", "camera", LOGGER)
@@ -260,7 +260,7 @@ async def test_rigs_in_trio(autojump_clock: MockClock) -> None:
         services = Services([client])
         began = trio.current_time()
         assert await services.init("data") == {"camera": ["data", "seen"]}
-        assert trio.current_time() - began == pytest.approx(0.025)
+        assert trio.current_time() - began == pytest.approx(0.04)
         network.host("rig").crash()
         began = trio.current_time()
         with pytest.raises(TimeoutError, match="Failed to receive"):

@@ -49,6 +49,12 @@ ANSWERS: dict[int, list[Any]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def time_to_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their services lose answers that come before they listen: on a busy computer 20 ms are too little."""
+    monkeypatch.setattr("trionet.rig._peer.ANSWER_GAP", 0.2)
+
+
 class OurRigs:
     """Two listeners that answer."""
 

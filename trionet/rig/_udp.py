@@ -22,10 +22,6 @@ from trionet.wire.rig_uri import RigURI, is_ip
 
 logger = logging.getLogger("trionet.rig")
 
-#: Seconds of silence between an echo and a message of our own. Upstream's Services that ask one rig after the
-#: other begin to wait for the answer only after the echo: one that comes within 2 ms is often lost.
-ANSWER_GAP: Final = 0.005
-
 # What one receive takes at most: more than any datagram has.
 _RECEIVE_SIZE: Final = 65_536
 
@@ -112,7 +108,7 @@ class UdpPeer(Peer):
     def __init__(
         self, socket: DatagramSocket, address: Address, exchange: Exchange, rig: str, connected: bool
     ) -> None:
-        super().__init__(address, exchange, rig, ANSWER_GAP)
+        super().__init__(address, exchange, rig)
         self._socket = socket
         self._destination = None if connected else address
 
