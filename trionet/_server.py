@@ -12,6 +12,7 @@ import trio
 from trio_util import AsyncValue
 
 from trionet._connect import check_port, keep_alive
+from trionet._tasks import contains
 from trionet._tls import TLSConfig, server_context
 from trionet._transport import Transport, format_address, open_transport, peer_name
 
@@ -234,7 +235,10 @@ async def serve_connections(
             logger.info("%s: connection lost: %s", peer, error)
         except trio.ClosedResourceError:
             pass  # closed by the handle, while it was idle
-        except Exception:
+        except BaseException as error:
+            # Not Exception: code of the program may raise asyncio.CancelledError, say.
+            if contains(error, trio.Cancelled, KeyboardInterrupt, SystemExit):
+                raise
             logger.exception("%s: connection closed, its handler failed", peer)
         finally:
             handle._clients.discard(client)

@@ -19,7 +19,7 @@ from trionet._server import (
     open_listeners,
     serve_connections,
 )
-from trionet._tasks import call_of_program
+from trionet._tasks import call_of_program, contains
 from trionet._tls import TLSConfig
 from trionet._transport import Transport
 from trionet.wire.errors import RemoteProtocolError
@@ -192,7 +192,9 @@ class Service:
                     self.records += 1
                     try:
                         call_of_program(self._emit, make_record(message))
-                    except Exception:
+                    except BaseException as error:
+                        if contains(error, KeyboardInterrupt, SystemExit):
+                            raise
                         self.failed_records += 1
                         if not failure_reported:
                             logger.exception("%s: a record could not be logged here", transport.peer)

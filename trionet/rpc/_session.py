@@ -20,6 +20,7 @@ import trio
 from outcome import Error, Outcome, Value
 
 from trionet._server import Connection, check_named
+from trionet._tasks import contains
 from trionet._transport import Transport
 from trionet.rpc.methods import Method, describe, public_methods
 from trionet.wire.errors import RemoteProtocolError
@@ -224,12 +225,13 @@ class Session:
             self.out.append(self.wire.send_result(await self._execute(request)))
         except _ClientLeft:
             raise
-        except SystemExit as error:
-            if service.allow_terminate:
+        except BaseException as error:
+            if contains(error, trio.Cancelled, KeyboardInterrupt):
+                raise
+            if service.allow_terminate and contains(error, SystemExit):
                 service.terminate()
                 raise _ClientLeft from None  # without an answer, as upstream
-            self._answer_failure(error)
-        except Exception as error:
+            # Whatever else it is, such as asyncio.CancelledError: it ends this call, and not the server.
             self._answer_failure(error)
         finally:
             service.calls_in_flight -= 1
@@ -291,7 +293,9 @@ class Session:
             nursery.start_soon(self._listen, nursery.cancel_scope)
             try:
                 outcome = Value(await work)
-            except (Exception, SystemExit, KeyboardInterrupt) as error:  # out here, they would be in a group
+            except BaseException as error:  # out here, it would be in a group
+                if contains(error, trio.Cancelled):
+                    raise
                 outcome = Error(error)
             nursery.cancel_scope.cancel()
         if outcome is None:

@@ -113,8 +113,9 @@ async def serve_rpc(
         TypeError: if `targets` is no mapping; for a class or function as a target, which are probably meant
             for `per_connection`.
 
-    Errors: what a method raises goes to its caller. A client that breaks the protocol is disconnected,
-    with one line in the log of ``trionet.rpc``; others do not notice.
+    Errors: what a method raises goes to its caller, but for KeyboardInterrupt, which ends the server. A
+    client that breaks the protocol is disconnected, with one line in the log of ``trionet.rpc``; others do
+    not notice.
 
     Cancellation: connections are closed, async calls cancelled; a thread that runs a method is waited for.
     """
