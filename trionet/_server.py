@@ -164,6 +164,7 @@ class ServerHandle:
         self._clients: set[Connection] = set()
         self._connected = AsyncValue(0)
         self._finished = trio.Event()
+        self._handlers: trio.Nursery | None = None
 
     @property
     def port(self) -> int:
@@ -187,7 +188,16 @@ class ServerHandle:
             grace: Seconds that calls in flight may still take.
 
         When it returns, the server has ended and its sockets are closed. Cancelled, it cuts at once.
+
+        Raises:
+            RuntimeError: in what the server does for a client, such as a method that was called: that would
+                wait for its own end. Cancel `cancel_scope` there, or have another task close the server.
         """
+        if self._is_ours(trio.lowlevel.current_task()):
+            raise RuntimeError(
+                "a server cannot be closed by what it does for a client, which would wait for itself: "
+                "cancel its cancel_scope, or have another task close it"
+            )
         self._accepting.cancel()
         try:
             with trio.move_on_after(grace):
@@ -203,6 +213,14 @@ class ServerHandle:
             self.cancel_scope.cancel()
             with trio.CancelScope(shield=True):
                 await self._finished.wait()
+
+    def _is_ours(self, task: trio.lowlevel.Task) -> bool:
+        """Whether a task serves a client, or was started by one that does."""
+        while (nursery := task.parent_nursery) is not None:
+            if nursery is self._handlers:
+                return True
+            task = nursery.parent_task
+        return False
 
 
 async def serve_connections(
@@ -248,6 +266,7 @@ async def serve_connections(
     try:
         with handle.cancel_scope:
             async with trio.open_nursery() as nursery:
+                handle._handlers = nursery
                 with handle._accepting:
                     await trio.serve_listeners(
                         handle_stream,

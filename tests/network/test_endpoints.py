@@ -243,6 +243,26 @@ async def test_aclose_without_grace_cuts() -> None:
     assert not stage.arrived
 
 
+@pytest.mark.parametrize("grace", [0.0, 30.0])
+async def test_a_method_cannot_close_its_own_server(grace: float) -> None:
+    class Closing:
+        async def close(self) -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(server.aclose, grace)
+
+        async def have_it_closed(self) -> None:
+            outside.start_soon(server.aclose, grace)
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as outside:
+            server = await outside.start(trionet.serve_rpc, {"it": Closing()}, 0)
+            async with trionet.open_rpc_client("127.0.0.1", server.port) as client:
+                with pytest.raises(trionet.RemoteError, match="ExceptionGroup"):
+                    await client.call("close")
+                with contextlib.suppress(trionet.ConnectionLost):
+                    await client.call("have_it_closed")
+
+
 async def test_the_cancel_scope_stops_at_once() -> None:
     stage = Stage()
     async with trio.open_nursery() as nursery:
