@@ -104,7 +104,8 @@ def listening_addresses(listeners: Sequence[AnyListener]) -> list[Address]:
         inner = listener.transport_listener if isinstance(listener, trio.SSLListener) else listener
         if isinstance(inner, trio.SocketListener):
             name = inner.socket.getsockname()
-            addresses.append((str(name[0]), int(name[1])))
+            if isinstance(name, tuple):  # that of a Unix socket is a path
+                addresses.append((str(name[0]), int(name[1])))
     return addresses
 
 

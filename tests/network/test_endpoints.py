@@ -284,6 +284,19 @@ async def test_listeners_of_ones_own() -> None:
 # -- TLS ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no Unix sockets")
+async def test_a_unix_socket_has_no_host_and_port(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    sock = trio.socket.socket(socket.AF_UNIX)
+    await sock.bind(path)
+    sock.listen()
+    async with serving(listeners=[trio.SocketListener(sock)]) as server:
+        assert server.addresses == ()
+        async with trionet.wrap_rpc_stream(await trio.open_unix_socket(path)) as client:
+            assert client.peer == path
+            assert await client.call("echo", 1) == 1
+
+
 async def test_tls_with_pinned_certificates(certificates: Certificates) -> None:
     client_identity = certificates.identity("client", "server")
     async with serving(ssl_context=certificates.identity("server", "client")) as server:
