@@ -38,7 +38,7 @@ class Target:
 
     @functools.cached_property
     def cached(self) -> float:
-        return 1.0
+        pytest.fail("this would talk to the instrument")
 
     @staticmethod
     def static(value: int) -> int:
@@ -57,6 +57,15 @@ class Target:
 def test_public_methods() -> None:
     names = list(public_methods(Target()))
     assert names == ["added", "builtin", "class_method", "coroutine", "partial", "static"]
+
+
+def test_methods_in_slots() -> None:
+    class Slots:
+        __slots__ = ("data", "method", "unset")
+
+    target = Slots()
+    target.method, target.data = min, 1
+    assert public_methods(target) == {"method": min}
 
 
 def test_description() -> None:

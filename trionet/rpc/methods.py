@@ -1,11 +1,12 @@
 """What of an object can be called from outside, and how it is described.
 
 Public means: an attribute that `dir()` lists, whose name does not begin with an underscore, and that is
-callable. Properties are not looked at: reading one may talk to the instrument.
+callable. Properties, cached ones too, are not looked at: reading one may talk to the instrument.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ def public_methods(target: object) -> dict[str, Method]:
     """The methods of `target` that clients may call, by name, sorted."""
     methods = {}
     for name in sorted(dir(target)):
-        if name.startswith("_") or _is_property(target, name):
+        if name.startswith("_") or is_computed(target, name):
             continue
         try:
             method = getattr(target, name)
@@ -44,10 +45,14 @@ def public_methods(target: object) -> dict[str, Method]:
     return methods
 
 
-def _is_property(target: object, name: str) -> bool:
+def is_computed(target: object, name: str) -> bool:
+    """Whether reading an attribute runs code of the class, as with a property; that of a slot does not."""
     for cls in type(target).__mro__:
         if name in cls.__dict__:
-            return inspect.isdatadescriptor(cls.__dict__[name])
+            found = cls.__dict__[name]
+            if isinstance(found, functools.cached_property):
+                return True
+            return inspect.isdatadescriptor(found) and not inspect.ismemberdescriptor(found)
     return False
 
 
