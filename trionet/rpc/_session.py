@@ -247,7 +247,8 @@ class Session:
             case Call(method, args, kwargs):
                 return await self._call(method, args, kwargs)
             case ListMethods():
-                return describe(self.target, self.methods, self.service.allow_terminate)
+                terminate = self.service.allow_terminate
+                return describe(self.target, self.methods, terminate, self.wire.pyon_version)
             case BadRequest(error):
                 raise error
 

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from trionet import pyon
+from trionet.pyon import v1
+from trionet.wire.feeds import PyonVersion
 
 Method = Callable[..., Any]
+Encode = Callable[[Any], str]
 
 #: How `terminate` is listed; sipyco's description has the same fields, in this order.
 _TERMINATE: Final = (
@@ -56,19 +59,29 @@ def is_computed(target: object, name: str) -> bool:
     return False
 
 
-def describe(target: object, methods: Mapping[str, Method], allow_terminate: bool) -> dict[str, Any]:
+def describe(
+    target: object, methods: Mapping[str, Method], allow_terminate: bool, pyon_version: PyonVersion = 2
+) -> dict[str, Any]:
     """The documentation of a target, as `get_rpc_method_list` returns it.
 
     Upstream fails as a whole on one odd annotation or default; here, what has no PYON form is described by
     its text, and a method without a signature by ``(*args, **kwargs)``.
+
+    Args:
+        target: The object.
+        methods: Those of its methods that are described.
+        allow_terminate: Whether there is a `terminate`, too.
+        pyon_version: The form in which the description can be sent: a default that version 1 does not carry
+            may be one that version 2 does.
     """
-    described: dict[str, Any] = {name: _describe_method(method) for name, method in methods.items()}
+    encode = v1.encode if pyon_version == 1 else pyon.encode
+    described: dict[str, Any] = {name: _describe_method(method, encode) for name, method in methods.items()}
     if allow_terminate:
         described["terminate"] = _TERMINATE
     return {"docstring": inspect.getdoc(target), "methods": described}
 
 
-def _describe_method(method: Method) -> tuple[dict[str, Any], str | None]:
+def _describe_method(method: Method, encode: Encode) -> tuple[dict[str, Any], str | None]:
     doc = inspect.getdoc(method)
     try:
         spec = inspect.getfullargspec(method)
@@ -78,28 +91,36 @@ def _describe_method(method: Method) -> tuple[dict[str, Any], str | None]:
         "args": spec.args,
         "varargs": spec.varargs,
         "varkw": spec.varkw,
-        "defaults": None if spec.defaults is None else tuple(map(_presentable, spec.defaults)),
+        "defaults": None
+        if spec.defaults is None
+        else tuple(_presentable(value, encode) for value in spec.defaults),
         "kwonlyargs": spec.kwonlyargs,
         "kwonlydefaults": spec.kwonlydefaults
-        and {name: _presentable(value) for name, value in spec.kwonlydefaults.items()},
+        and {name: _presentable(value, encode) for name, value in spec.kwonlydefaults.items()},
         "annotations": {name: _annotation_name(value) for name, value in spec.annotations.items()},
     }, doc
 
 
-def _presentable(default: Any) -> Any:
+def _presentable(default: Any, encode: Encode) -> Any:
     try:
-        pyon.encode(default)
+        encode(default)
     except (TypeError, ValueError):
-        return repr(default)
+        return _text(repr, default)
     return default
 
 
 def _annotation_name(annotation: Any) -> str:
-    if isinstance(annotation, str):
-        return annotation
     if isinstance(annotation, type) and not hasattr(annotation, "__args__"):
         return annotation.__name__
-    return str(annotation).removeprefix("typing.")
+    return _text(str, annotation).removeprefix("typing.")
+
+
+def _text(function: Callable[[Any], str], value: Any) -> str:
+    """What `str` or `repr` says of a value, if they do."""
+    try:
+        return f"{function(value)}"
+    except Exception:
+        return f"<{type(value).__name__}>"
 
 
 @dataclass(frozen=True, slots=True)
