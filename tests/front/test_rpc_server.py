@@ -269,6 +269,7 @@ async def test_a_factory_that_fails_ends_its_connection_only(caplog: pytest.LogC
     ("targets", "error"),
     [
         ({"two words": Stage()}, ValueError),
+        ({"a\x07bell": Stage()}, ValueError),
         ({"": Stage()}, ValueError),
         ({"stage": Stage}, TypeError),
         ({"stage": lambda: Stage()}, TypeError),

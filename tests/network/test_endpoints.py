@@ -148,6 +148,49 @@ async def test_what_is_no_port(port: Any, error: type[Exception]) -> None:
                 raise AssertionError
 
 
+@pytest.mark.parametrize("seconds", [-1, float("nan")])
+@pytest.mark.parametrize(
+    "serve",
+    [
+        functools.partial(trionet.serve_rpc, {}),
+        functools.partial(trionet.serve_publisher, {}),
+        functools.partial(trionet.serve_broadcaster, trionet.Broadcaster()),
+        trionet.serve_log_sink,
+    ],
+)
+async def test_times_that_make_no_sense(serve: Any, seconds: float) -> None:
+    with pytest.raises(ValueError, match="handshake_timeout must be at least 0 s"):
+        await serve(0, handshake_timeout=seconds)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"description": 5}, TypeError),
+        ({"description": b"laser"}, TypeError),
+        ({"max_message_size": 0}, ValueError),
+    ],
+)
+async def test_options_that_every_client_would_fail_with(
+    options: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=next(iter(options))):
+        await trionet.serve_rpc({}, 0, **options)
+
+
+async def test_a_client_must_be_able_to_call() -> None:
+    async with serving() as server:
+        with pytest.raises(ValueError, match="max_pending_calls"):
+            async with trionet.open_rpc_client("127.0.0.1", server.port, max_pending_calls=0):
+                pass
+
+
+async def test_attempts_without_a_pause() -> None:
+    with pytest.raises(ValueError, match="retry_interval"):
+        async with trionet.open_best_effort_rpc_client("127.0.0.1", 1, "t", retry_interval=0):
+            pass
+
+
 async def test_refused() -> None:
     async with serving() as server:
         port = server.port

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 import trio
 from outcome import Error, Outcome, Value
 
-from trionet._server import Connection, check_named
+from trionet._server import Connection, check_named, check_seconds
 from trionet._tasks import contains
 from trionet._transport import Transport
 from trionet.rpc.methods import Method, describe, public_methods
@@ -80,14 +80,19 @@ class Service:
     ) -> None:
         check_named("targets", targets, "objects")
         for name, target in targets.items():
-            if name.split() != [name]:
-                raise ValueError(f"a target name must be one word, not {name!r}")
+            if name.split() != [name] or not name.isprintable():
+                raise ValueError(f"a target name must be one word of printable characters, not {name!r}")
             if inspect.isclass(target) or inspect.isroutine(target):
                 raise TypeError(
                     f"target {name!r} is a class or function: give an object, or per_connection()"
                 )
         if sync_methods not in ("inline", "thread"):
             raise ValueError(f"sync_methods must be 'inline' or 'thread', not {sync_methods!r}")
+        if not isinstance(description, str | None):
+            raise TypeError(f"a description must be text, not {description!r}")
+        if max_message_size < 1:
+            raise ValueError(f"max_message_size must be at least 1, not {max_message_size}")
+        check_seconds("handshake_timeout", handshake_timeout)
         check_pyon_version(pyon_version)
         self.targets = dict(targets)
         self.target_names = tuple(targets)
