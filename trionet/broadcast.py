@@ -28,6 +28,7 @@ from trionet._server import (
     Connection,
     Hosts,
     ServerHandle,
+    check_seconds,
     open_listeners,
     serve_connections,
 )
@@ -249,7 +250,7 @@ async def serve_broadcaster(
 
     Raises:
         OSError: if an address cannot be listened on.
-        ValueError: for a PYON version or a port that there is not.
+        ValueError: for a PYON version, a port or a time that there is not.
         RuntimeError: if the broadcaster is served in another thread already.
 
     Errors: a client that breaks the protocol is disconnected, with one line in the log of
@@ -258,6 +259,7 @@ async def serve_broadcaster(
     Cancellation: connections are closed; objects that have not been sent are lost.
     """
     check_pyon_version(pyon_version)
+    check_seconds("handshake_timeout", handshake_timeout)
     with broadcaster._served():
         handle = BroadcastServer(await open_listeners(host, port, ssl_context, listeners), broadcaster)
         handler = functools.partial(_serve_client, broadcaster, pyon_version, handshake_timeout)
