@@ -172,6 +172,19 @@ def test_a_rig_that_is_not_there() -> None:
     run(main)
 
 
+def test_an_unconfirmed_message_to_nobody() -> None:
+    async def main() -> None:
+        client = await EchoProtocol.client(free_uri("udp"), None, LOGGER)
+        client.send(b"[1, null]")
+        error = await client.on_error_received  # type: ignore[misc]
+        assert isinstance(error, ConnectionRefusedError)
+        client.send(b"[2, null]")  # once is enough
+        assert client.is_connected
+        client.close()
+
+    run(main)
+
+
 @both_schemes
 def test_closing_while_an_echo_is_awaited(scheme: str) -> None:
     async def main() -> None:

@@ -348,6 +348,26 @@ async def test_several_that_wait_for_a_full_socket(monkeypatch: pytest.MonkeyPat
             assert {await peer.receive() for _ in range(3)} == {b"[8, 1]", b"[4, 0]", b"[4, 1]"}
 
 
+async def test_a_refusal_is_told_to_who_wants_to_know() -> None:
+    """Also of what is not confirmed; the communicator goes on."""
+    refused, refusals = trio.Event(), []
+
+    def note(error: OSError) -> None:
+        refusals.append(error)
+        refused.set()
+
+    port = unused_port("udp")
+    async with open_communicator(loopback("udp", port)) as client:
+        client.on_refused = note
+        await client.send([1, "nobody is there"])
+        with trio.fail_after(30):
+            await refused.wait()
+        with pytest.raises(ConnectionRefusedError):
+            await client.init(echo_timeout=30)
+    assert {type(error) for error in refusals} == {ConnectionRefusedError}
+    assert f":{port}" in str(refusals[0])
+
+
 async def test_a_message_is_sent_although_the_one_before_was_refused() -> None:
     """The system tells about the first one when the second one is to be sent, and does not send that."""
     port = unused_port("udp")

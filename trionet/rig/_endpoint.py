@@ -49,6 +49,7 @@ class Owner:
         deliver: Called with each message and who has sent it, after its echo has been sent.
         connected: Called when the only connection is there, for the first time or again.
         lost: Called when it is gone.
+        refused: Called when the system reports that a message of a communicator over UDP has not arrived.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Owner:
     deliver: Callable[[Incoming, Address], None]
     connected: Callable[[], None]
     lost: Callable[[ConnectionLost], None]
+    refused: Callable[[OSError], None]
 
 
 class Endpoint(ABC):

@@ -188,7 +188,9 @@ class UdpEndpoint(Endpoint):
         """The system reports that something which was sent has not arrived; a listener cannot know what."""
         if self._remote is not None:
             name = format_address(self._remote.address)
-            self._remote.failed(type(error)(error.errno, f"{error.strerror} ({name})"))
+            shown = type(error)(error.errno, f"{error.strerror} ({name})")
+            self._remote.failed(shown)
+            self.owner.refused(shown)
 
     async def find_peer(self, address: Address | None) -> Peer:
         if self._remote is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypedDict, Unpack
 
@@ -113,6 +113,9 @@ class RigCommunicator:
         uri: Where the rig is, or where it listens; a host name has been looked up, but for TCP clients.
         cancel_scope: Cancel it to end the block at once.
         echo_timeout: Seconds to wait for an echo, unless a method is told otherwise. May be changed.
+        on_refused: A function that is called with the OSError by which the system reports that a message over
+            UDP has not arrived, one without confirmation, too, such as ConnectionRefusedError; it must not
+            raise. None, the default, ignores that. Listeners are not told by their systems.
     """
 
     def __init__(
@@ -122,6 +125,7 @@ class RigCommunicator:
         self.uri = uri
         self.cancel_scope = nursery.cancel_scope
         self.echo_timeout = settings.echo_timeout
+        self.on_refused: Callable[[OSError], object] | None = None
         self._remote = remote
         self._settings = settings
         self._dispatcher = EventDispatcher(nursery, self._report, settings.max_running_callbacks)
@@ -291,6 +295,10 @@ class RigCommunicator:
         if self._endpoint.closed:
             raise trio.ClosedResourceError("the communicator is closed")
         return await self._endpoint.find_peer(address)
+
+    def _refused(self, error: OSError) -> None:
+        if self.on_refused is not None:
+            self.on_refused(error)
 
     # Receiving
 

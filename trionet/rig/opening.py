@@ -185,6 +185,7 @@ async def _open(
             deliver=communicator._deliver,
             connected=dispatcher.forget_losses,
             lost=dispatcher.lose_connection,
+            refused=communicator._refused,
         )
         endpoint = make_endpoint(owner)
         await nursery.start(communicator._run, endpoint)

@@ -156,7 +156,7 @@ class EchoProtocol(base.Communicator):
         async with open_line(communicator.role, place, ssl, name, logger) as line:
             communicator._line = line
             line.on_lost = communicator._note_loss
-            line.on_error = communicator._note_error
+            line.on_error = line.rig.on_refused = communicator._note_error
             line.rig.assign_callback(ExpMessage.any(), communicator._deliver)
             line.rig.assign_callback(0, communicator._deliver)
             logger.info("Open: %s %s", communicator.role, communicator.server_uri)
