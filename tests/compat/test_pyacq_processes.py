@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from trionet_compat.pyacq.core.rpc import ProcessSpawner, RPCClient, log
+from trionet_compat.pyacq.core.rpc import ProcessSpawner, RPCClient, log, processspawner
 from trionet_compat.pyacq.core.rpc.log import LogServer
 
 pytestmark = pytest.mark.usefixtures("own_portal")
@@ -107,6 +108,19 @@ def test_a_process_that_ends_at_once(tmp_path: Any) -> None:
     script.chmod(0o755)
     with pytest.raises(RuntimeError, match="ended with status 7"):
         ProcessSpawner(executable=str(script))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a script as the interpreter")
+def test_a_process_that_says_nothing(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "python"
+    script.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 1000\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(processspawner, "BOOTSTRAP_TIMEOUT", 0.5)
+    with pytest.raises(TimeoutError, match="Timed out waiting for response from spawned process"):
+        ProcessSpawner(executable=str(script))
+    if (tmp_path / "pid").exists():  # it may have been killed before that
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_arguments_of_processes() -> None:
