@@ -130,6 +130,7 @@ class FeedReader(Generic[Item]):
         self._refusal: Exception | None = None
         self._begun = False
         self._taken_over = False
+        self._at_a_stretch = 0  # items taken without a turn for other tasks
         self._changed = trio.lowlevel.ParkingLot()  # those who wait for an item, or for the connection
         self._consumed = trio.lowlevel.ParkingLot()  # the reader, while there are items enough
         self._released = trio.lowlevel.ParkingLot()  # see _take_leftovers
@@ -330,7 +331,12 @@ class FeedReader(Generic[Item]):
         Raises:
             Exception: `error`, once all items have been taken; and what `take` raises.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
+        self._at_a_stretch += 1
+        if self._at_a_stretch < _ITEMS_AT_A_STRETCH:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            self._at_a_stretch = 0
+            await trio.lowlevel.checkpoint()
         while True:
             item = self._take_or_refuse()
             if item is not None:
@@ -338,6 +344,7 @@ class FeedReader(Generic[Item]):
                 return item
             if self.error is not None:
                 raise self.error
+            self._at_a_stretch = 0
             await self._changed.park()
 
     def _take_or_refuse(self) -> Item | None:
