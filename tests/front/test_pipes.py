@@ -371,6 +371,13 @@ async def test_no_such_program() -> None:
                 pytest.fail("started")
 
 
+@pytest.mark.parametrize("grace", [-1.0, math.nan])
+async def test_no_child_is_started_that_could_not_be_ended(grace: float) -> None:
+    with pytest.raises(ValueError, match="grace must be at least 0 s"):
+        async with open_piped_process(["sleep", "1", "{address}"], grace=grace):
+            pass
+
+
 @pytest.mark.parametrize("wrong", [["program", "address"], [], "program {address}"])
 async def test_a_command_without_address(wrong: Any) -> None:
     with pytest.raises(ValueError, match=r"contains '\{address\}'"):
