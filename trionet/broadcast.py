@@ -35,7 +35,7 @@ from trionet._tasks import open_background_tasks
 from trionet._tls import TLSConfig
 from trionet._transport import Transport, format_address
 from trionet.wire.broadcast import BANNER
-from trionet.wire.feeds import FeedClient, PyonVersion, check_pyon_version, encode_line
+from trionet.wire.feeds import FeedClient, PyonVersion, check_pyon_version, encode_line, encode_name
 from trionet.wire.lines import MAX_MESSAGE_SIZE
 
 logger = logging.getLogger("trionet.broadcast")
@@ -88,7 +88,8 @@ class Broadcaster:
         """Send an object to all receivers of a channel. It is encoded once, and not at all without any.
 
         Raises:
-            TypeError: if PYON cannot carry it (ValueError likewise). Nobody gets it then.
+            TypeError: if PYON cannot carry it (ValueError likewise). Nobody gets it then. Also for a channel
+                that no receiver could ask for.
             RuntimeError: in another thread than the one it is served in: use ``trio.from_thread.run_sync``.
         """
         if self._thread not in (None, threading.get_ident()):
@@ -97,6 +98,8 @@ class Broadcaster:
                 "use it there, with trio.from_thread.run_sync"
             )
         receivers = self._channels.get(channel, ())
+        if not receivers:
+            encode_name(channel)  # nobody ever will, if it is no name
         lines = {version: encode_line(value, version) for version in {one.pyon_version for one in receivers}}
         for receiver in receivers:
             self._put(receiver, lines[receiver.pyon_version])

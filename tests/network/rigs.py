@@ -6,7 +6,8 @@ import contextlib
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import trio
 
 import trionet
 from trionet import ExpMessage, RigCommunicator, RigEvent, RigServices
+from trionet.wire.rig_uri import AnyURI
 
 LOOPBACK = "127.0.0.1"
 
@@ -29,12 +31,33 @@ def loopback(scheme: str, port: int = 0) -> str:
     return f"{scheme}://{LOOPBACK}:{port}"
 
 
+#: Seconds for what has to succeed, also where the machine stands still for a moment.
+PATIENCE = 30.0
+
+
+def open_listener(uri: AnyURI, **options: Any) -> AbstractAsyncContextManager[RigCommunicator]:
+    """A rig that waits for echoes longer than programs do, unless told otherwise."""
+    return trionet.open_rig_listener(uri, **{"echo_timeout": PATIENCE, **options})
+
+
+def open_communicator(uri: AnyURI, **options: Any) -> AbstractAsyncContextManager[RigCommunicator]:
+    """As `open_listener`."""
+    patient = {"echo_timeout": PATIENCE, "connect_timeout": PATIENCE}
+    return trionet.open_rig_communicator(uri, **{**patient, **options})
+
+
+def open_services(rigs: Mapping[str, AnyURI], **options: Any) -> AbstractAsyncContextManager[RigServices]:
+    """As `open_listener`."""
+    patient = {"echo_timeout": PATIENCE, "connect_timeout": PATIENCE, "response_timeout": PATIENCE}
+    return trionet.open_rig_services(rigs, **{**patient, **options})
+
+
 @contextlib.asynccontextmanager
 async def open_pair(scheme: str, **options: Any) -> AsyncIterator[tuple[RigCommunicator, RigCommunicator]]:
     """A communicator, and the rig that it talks to; the options are for both."""
-    async with trionet.open_rig_listener(loopback(scheme), name="rig", **options) as rig:
+    async with open_listener(loopback(scheme), name="rig", **options) as rig:
         uri = loopback(scheme, rig.port)
-        async with trionet.open_rig_communicator(uri, name="client", **options) as client:
+        async with open_communicator(uri, name="client", **options) as client:
             yield client, rig
 
 
@@ -99,14 +122,14 @@ async def open_raw_rig(scheme: str, **options: Any) -> AsyncIterator[tuple[RigCo
         (listener,) = await trio.open_tcp_listeners(0, host=LOOPBACK)
         async with listener:
             port = listener.socket.getsockname()[1]
-            async with trionet.open_rig_communicator(loopback("tcp", port), **options) as client:
+            async with open_communicator(loopback("tcp", port), **options) as client:
                 async with await listener.accept() as stream:
                     yield client, RawPeer(stream, stream.socket)
         return
     with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as sock:
         await sock.bind((LOOPBACK, 0))
         port = sock.getsockname()[1]
-        async with trionet.open_rig_communicator(loopback("udp", port), **options) as client:
+        async with open_communicator(loopback("udp", port), **options) as client:
             # The rig has to know where the client is.
             await client.send([1, "here I am"])
             _, address = await sock.recvfrom(65_536)
@@ -120,7 +143,7 @@ async def open_client(**options: Any) -> AsyncIterator[tuple[RigCommunicator, tr
     (listener,) = await trio.open_tcp_listeners(0, host=LOOPBACK)
     async with listener:
         uri = loopback("tcp", listener.socket.getsockname()[1])
-        async with trionet.open_rig_communicator(uri, echo_timeout=30, **options) as client:
+        async with open_communicator(uri, **options) as client:
             yield client, listener
 
 
@@ -162,11 +185,10 @@ class Rigs:
 async def open_rigs(scheme: str, **options: Any) -> AsyncIterator[tuple[RigServices, Rigs]]:
     """Services and their rigs, which answer everything; the options are for the services."""
     rigs = Rigs()
-    options = {"echo_timeout": 30, "response_timeout": 30, **options}
     async with contextlib.AsyncExitStack() as stack:
         for name in NAMES:
-            listener = trionet.open_rig_listener(loopback(scheme), name=name)
+            listener = open_listener(loopback(scheme), name=name)
             rigs.of[name] = await stack.enter_async_context(listener)
             rigs.of[name].assign_callback(ExpMessage.any(), rigs.answer)
         uris = {name: loopback(scheme, rig.port) for name, rig in rigs.of.items()}
-        yield await stack.enter_async_context(trionet.open_rig_services(uris, **options)), rigs
+        yield await stack.enter_async_context(open_services(uris, **options)), rigs

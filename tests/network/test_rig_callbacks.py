@@ -9,11 +9,11 @@ import pytest
 import trio
 import trio.testing
 
-import trionet
 from tests.network.rigs import (
     address_of,
     both_schemes,
     loopback,
+    open_listener,
     open_pair,
     open_raw_client,
     open_raw_rig,
@@ -59,7 +59,7 @@ async def test_callbacks_are_called_with_the_events_of_their_mask(scheme: str) -
 async def test_a_callback_may_take_its_time_and_send_messages(scheme: str) -> None:
     stopped = trio.Event()
 
-    async with open_pair(scheme, echo_timeout=30) as (client, rig):
+    async with open_pair(scheme) as (client, rig):
 
         async def run(event: RigEvent) -> None:
             await rig.info("RUNNING", address=event.address)
@@ -112,7 +112,7 @@ async def test_a_report_goes_out_once_without_a_confirmation(scheme: str) -> Non
     def fail(event: RigEvent) -> None:
         raise KeyError("x")
 
-    async with trionet.open_rig_listener(loopback(scheme), echo_timeout=0.02) as rig:
+    async with open_listener(loopback(scheme), echo_timeout=0.02) as rig:
         rig.assign_callback("EXPINIT", fail)
         async with open_raw_client(scheme, rig.port) as peer:
             await peer.send([1, 1])
@@ -162,7 +162,7 @@ async def test_callbacks_that_are_cleared_are_not_called(scheme: str) -> None:
 
 
 async def test_what_cannot_be_called_is_no_callback() -> None:
-    async with trionet.open_rig_listener(loopback("udp")) as rig:
+    async with open_listener(loopback("udp")) as rig:
         with pytest.raises(TypeError, match="callable"):
             rig.assign_callback("EXPINIT", "print")  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="EXPWHAT"):
@@ -270,7 +270,7 @@ async def test_failing_callbacks_do_not_flood_the_log(scheme: str, caplog: pytes
     def fail(event: RigEvent) -> None:
         raise ValueError("no")
 
-    async with trionet.open_rig_listener(loopback(scheme)) as rig:
+    async with open_listener(loopback(scheme)) as rig:
         rig.assign_callback("EXPINIT", fail)
         async with open_raw_client(scheme, rig.port) as stranger:
             for number in range(300):

@@ -17,7 +17,14 @@ import trio.testing
 import trionet
 from tests.front.test_cancellation import cancel_at
 from tests.network.certificates import Certificates
-from tests.network.rigs import answer, both_schemes, loopback, open_pair
+from tests.network.rigs import (
+    answer,
+    both_schemes,
+    loopback,
+    open_communicator,
+    open_listener,
+    open_pair,
+)
 from trionet import ExpMessage, RigCommunicator, RigEvent
 
 CALLS: dict[str, Callable[[RigCommunicator], Awaitable[object]]] = {
@@ -50,7 +57,7 @@ def stopping(rig: RigCommunicator) -> Callable[[RigEvent], Awaitable[None]]:
 async def test_a_call_cancelled_everywhere(scheme: str, name: str) -> None:
     positions = 0
     for step in range(1000):
-        async with open_pair(scheme, echo_timeout=30) as (client, rig):
+        async with open_pair(scheme) as (client, rig):
             if name == "token":
                 rig.assign_callback("ALYX", handing_out_tokens(rig))
             if name == "event":
@@ -77,7 +84,7 @@ async def test_a_call_cancelled_everywhere(scheme: str, name: str) -> None:
 async def test_one_of_several_senders_cancelled_everywhere(scheme: str) -> None:
     """The others are confirmed, in their order."""
     for step in range(1000):
-        async with open_pair(scheme, echo_timeout=30) as (client, rig):
+        async with open_pair(scheme) as (client, rig):
             with rig.open_events() as events:
                 async with trio.open_nursery() as nursery:
                     for name in "ab":
@@ -100,7 +107,7 @@ async def test_one_of_several_senders_cancelled_everywhere(scheme: str) -> None:
 @pytest.mark.parametrize("concurrent", [True, False])
 async def test_services_cancelled_everywhere(scheme: str, concurrent: bool) -> None:
     for step in range(0, 2000, 3):
-        async with open_pair(scheme, echo_timeout=30) as (first, rig), open_pair(scheme) as (second, other):
+        async with open_pair(scheme) as (first, rig), open_pair(scheme) as (second, other):
             rig.assign_callback(ExpMessage.any(), answering(rig))
             other.assign_callback(ExpMessage.any(), answering(other))
             services = trionet.RigServices({"a": first, "b": second}, response_timeout=30)
@@ -113,14 +120,14 @@ async def test_services_cancelled_everywhere(scheme: str, concurrent: bool) -> N
 
 
 async def _open_and_use(uri: str, **options: Any) -> None:
-    async with trionet.open_rig_communicator(uri, echo_timeout=30, **options) as client:
+    async with open_communicator(uri, echo_timeout=30, **options) as client:
         await client.init()
 
 
 @both_schemes
 async def test_a_communicator_cancelled_everywhere(scheme: str) -> None:
     """Opening, sending and closing."""
-    async with trionet.open_rig_listener(loopback(scheme)) as rig:
+    async with open_listener(loopback(scheme)) as rig:
         for step in range(1000):
             _, reached = await cancel_at(step, lambda: _open_and_use(loopback(scheme, rig.port)))
             if not reached:
@@ -133,7 +140,7 @@ async def test_a_communicator_cancelled_everywhere(scheme: str) -> None:
 async def test_a_communicator_with_tls_cancelled_everywhere(certificates: Certificates) -> None:
     server = certificates.identity("server", "client")
     client = certificates.identity("client", "server")
-    async with trionet.open_rig_listener(loopback("wss"), ssl_context=server) as rig:
+    async with open_listener(loopback("wss"), ssl_context=server) as rig:
         uri = loopback("wss", rig.port)
         for step in range(1000):
             _, reached = await cancel_at(step, lambda: _open_and_use(uri, ssl_context=client))
@@ -146,7 +153,7 @@ async def test_a_communicator_with_tls_cancelled_everywhere(certificates: Certif
 @both_schemes
 async def test_a_listener_cancelled_everywhere(scheme: str) -> None:
     async def be_a_rig() -> None:
-        async with trionet.open_rig_listener(loopback(scheme)) as rig:
+        async with open_listener(loopback(scheme)) as rig:
             rig.assign_callback("EXPINIT", answering(rig))
             await _open_and_use(loopback(scheme, rig.port))
 
@@ -172,9 +179,9 @@ async def test_closed_at_every_step_of_a_message(scheme: str) -> None:
                 except trio.ClosedResourceError:
                     outcomes.append("closed")
 
-        async with trionet.open_rig_listener(loopback(scheme)) as rig, trio.open_nursery() as nursery:
+        async with open_listener(loopback(scheme)) as rig, trio.open_nursery() as nursery:
             uri = loopback(scheme, rig.port)
-            async with trionet.open_rig_communicator(uri, connect_first=False, echo_timeout=30) as client:
+            async with open_communicator(uri, connect_first=False) as client:
                 nursery.start_soon(send, client)
 
                 async def finish(nursery: trio.Nursery = nursery) -> None:

@@ -18,6 +18,8 @@ from tests.network.rigs import (
     address_of,
     both_schemes,
     loopback,
+    open_communicator,
+    open_listener,
     open_pair,
     open_raw_client,
     open_raw_rig,
@@ -83,7 +85,7 @@ async def test_a_message_is_confirmed_by_its_echo_and_nothing_else(scheme: str) 
         await client.init(1)
         confirmed = True
 
-    async with open_raw_rig(scheme, echo_timeout=30) as (client, rig):
+    async with open_raw_rig(scheme) as (client, rig):
         with client.open_events() as events:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(init)
@@ -98,7 +100,7 @@ async def test_a_message_is_confirmed_by_its_echo_and_nothing_else(scheme: str) 
 
 @both_schemes
 async def test_messages_to_one_rig_wait_for_each_other_in_the_order_of_the_calls(scheme: str) -> None:
-    async with open_raw_rig(scheme, echo_timeout=30) as (client, rig), trio.open_nursery() as nursery:
+    async with open_raw_rig(scheme) as (client, rig), trio.open_nursery() as nursery:
         for number in range(5):
             nursery.start_soon(client.init, number)
             await trio.testing.wait_all_tasks_blocked()
@@ -110,7 +112,7 @@ async def test_messages_to_one_rig_wait_for_each_other_in_the_order_of_the_calls
 
 @both_schemes
 async def test_two_that_send_at_the_same_moment_both_succeed(scheme: str) -> None:
-    async with open_raw_rig(scheme, echo_timeout=30) as (client, rig):
+    async with open_raw_rig(scheme) as (client, rig):
         with client.open_events() as events:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(client.init, "ours")
@@ -126,7 +128,7 @@ async def test_two_that_send_at_the_same_moment_both_succeed(scheme: str) -> Non
 
 @both_schemes
 async def test_two_communicators_that_send_at_the_same_moment_both_succeed(scheme: str) -> None:
-    async with open_pair(scheme, echo_timeout=30) as (client, rig):
+    async with open_pair(scheme) as (client, rig):
         with rig.open_events() as events:
             await client.init()
             address = (await events.receive()).address
@@ -176,11 +178,11 @@ async def test_attempts_of_the_communicator_end_in_a_timeout(scheme: str) -> Non
 
 async def test_a_refused_message_fails_and_the_next_one_is_sent() -> None:
     port = unused_port("udp")
-    async with trionet.open_rig_communicator(loopback("udp", port), echo_timeout=30) as client:
+    async with open_communicator(loopback("udp", port)) as client:
         for _ in range(2):
             with pytest.raises(ConnectionRefusedError, match=str(port)):
                 await client.init()
-        async with trionet.open_rig_listener(loopback("udp", port)):
+        async with open_listener(loopback("udp", port)):
             await client.init()
 
 
@@ -188,11 +190,11 @@ async def test_a_refused_message_fails_and_the_next_one_is_sent() -> None:
 async def test_with_attempts_left_a_refused_message_is_sent_again(scheme: str) -> None:
     port = unused_port(scheme)
     options: dict[str, Any] = {"connect_first": False, "echo_timeout": 0.05, "attempts": 1000}
-    async with trionet.open_rig_communicator(loopback(scheme, port), **options) as client:
+    async with open_communicator(loopback(scheme, port), **options) as client:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client.init, "at last")
             await trio.testing.wait_all_tasks_blocked()
-            async with trionet.open_rig_listener(loopback(scheme, port)) as rig:
+            async with open_listener(loopback(scheme, port)) as rig:
                 assert (await rig.wait_event()).data == ["at last"]
                 while nursery.child_tasks:
                     await trio.testing.wait_all_tasks_blocked()
@@ -200,7 +202,7 @@ async def test_with_attempts_left_a_refused_message_is_sent_again(scheme: str) -
 
 async def test_tcp_without_a_rig_is_refused_when_it_is_opened() -> None:
     with pytest.raises(ConnectionRefusedError):
-        async with trionet.open_rig_communicator(loopback("tcp", unused_port("tcp"))):
+        async with open_communicator(loopback("tcp", unused_port("tcp"))):
             raise AssertionError("opened")
 
 
@@ -208,10 +210,10 @@ async def test_tcp_without_a_rig_is_refused_when_it_is_opened() -> None:
 async def test_a_rig_that_is_not_there_yet_need_not_be(scheme: str) -> None:
     port = unused_port(scheme)
     uri = loopback(scheme, port)
-    async with trionet.open_rig_communicator(uri, connect_first=False, echo_timeout=30) as client:
+    async with open_communicator(uri, connect_first=False) as client:
         with pytest.raises(ConnectionRefusedError):
             await client.init()
-        async with trionet.open_rig_listener(uri):
+        async with open_listener(uri):
             await client.init()
 
 
@@ -233,7 +235,7 @@ async def test_values_that_json_cannot_carry(scheme: str) -> None:
 )
 async def test_numbers_out_of_range(scheme: str, options: Any) -> None:
     with pytest.raises(ValueError, match="must be"):
-        async with trionet.open_rig_communicator(loopback(scheme, 1), **options):
+        async with open_communicator(loopback(scheme, 1), **options):
             pass
     async with open_pair(scheme) as (client, rig):
         with pytest.raises(ValueError, match="must be"):
@@ -279,13 +281,13 @@ async def test_name_and_uri(scheme: str) -> None:
         else:
             assert client.addresses == ()
         uri = loopback(scheme, rig.port)
-        async with trionet.open_rig_communicator(uri) as unnamed:
+        async with open_communicator(uri) as unnamed:
             assert unnamed.name == uri
 
 
 async def test_a_host_name_is_looked_up_for_udp() -> None:
-    async with trionet.open_rig_listener("localhost:0") as rig:
-        async with trionet.open_rig_communicator(f"localhost:{rig.port}") as client:
+    async with open_listener("localhost:0") as rig:
+        async with open_communicator(f"localhost:{rig.port}") as client:
             assert client.uri.host == LOOPBACK
             await client.init()
 
@@ -293,10 +295,10 @@ async def test_a_host_name_is_looked_up_for_udp() -> None:
 @both_schemes
 async def test_an_unknown_host(scheme: str) -> None:
     with pytest.raises(socket.gaierror, match=r"no-such-rig\.invalid"):
-        async with trionet.open_rig_communicator(f"{scheme}://no-such-rig.invalid"):
+        async with open_communicator(f"{scheme}://no-such-rig.invalid"):
             pass
     with pytest.raises(socket.gaierror, match=r"no-such-rig\.invalid"):
-        async with trionet.open_rig_listener(f"{scheme}://no-such-rig.invalid"):
+        async with open_listener(f"{scheme}://no-such-rig.invalid"):
             pass
 
 
@@ -310,8 +312,8 @@ async def test_what_the_block_raises_comes_out_as_it_is(scheme: str) -> None:
 
 @both_schemes
 async def test_cancelling_its_scope_ends_the_block(scheme: str) -> None:
-    async with trionet.open_rig_listener(loopback(scheme)) as rig:
-        async with trionet.open_rig_communicator(loopback(scheme, rig.port)) as client:
+    async with open_listener(loopback(scheme)) as rig:
+        async with open_communicator(loopback(scheme, rig.port)) as client:
             client.cancel_scope.cancel()
             await trio.sleep_forever()
         rig.cancel_scope.cancel()
@@ -329,7 +331,7 @@ async def test_closed_while_an_echo_is_awaited(scheme: str) -> None:
         closed = True
 
     async with trio.open_nursery() as nursery:
-        async with open_raw_rig(scheme, echo_timeout=30) as (client, rig):
+        async with open_raw_rig(scheme) as (client, rig):
             nursery.start_soon(init, client)
             await rig.receive()
             client.cancel_scope.cancel()
@@ -360,8 +362,8 @@ async def test_closed_while_an_event_is_awaited(scheme: str) -> None:
 
 @both_schemes
 async def test_messages_of_a_closed_communicator(scheme: str) -> None:
-    async with trionet.open_rig_listener(loopback(scheme)) as rig:
-        async with trionet.open_rig_communicator(loopback(scheme, rig.port)) as client:
+    async with open_listener(loopback(scheme)) as rig:
+        async with open_communicator(loopback(scheme, rig.port)) as client:
             address = await address_of(client, rig)
         with pytest.raises(trio.ClosedResourceError):
             await client.init()
@@ -376,7 +378,7 @@ async def test_messages_of_a_closed_communicator(scheme: str) -> None:
 @both_schemes
 async def test_an_echo_without_a_message_is_a_message(scheme: str) -> None:
     """Nothing was sent: so it is no echo, and gets one."""
-    async with trionet.open_rig_listener(loopback(scheme)) as rig:
+    async with open_listener(loopback(scheme)) as rig:
         with rig.open_events() as events:
             async with open_raw_client(scheme, rig.port) as peer:
                 await peer.send([1, None])
@@ -397,7 +399,7 @@ async def test_options_that_do_not_exist(scheme: str) -> None:
 async def test_refusals_of_messages_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     """Who sends is told; and however many there are, nothing is wrong with receiving."""
     uri = loopback("udp", unused_port("udp"))
-    async with trionet.open_rig_communicator(uri, echo_timeout=30) as client:
+    async with open_communicator(uri) as client:
         for _ in range(50):
             with pytest.raises(ConnectionRefusedError):
                 await client.init()

@@ -17,6 +17,8 @@ from tests.network.rigs import (
     address_of,
     both_schemes,
     loopback,
+    open_communicator,
+    open_listener,
     open_pair,
     open_raw_client,
     open_raw_rig,
@@ -58,7 +60,7 @@ async def test_what_is_no_message_is_sent_back_as_the_rule_says_and_goes_nowhere
     scheme: str, sent: bytes, echoed: bool, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     called: list[RigEvent] = []
-    async with trionet.open_rig_listener(loopback(scheme)) as rig:
+    async with open_listener(loopback(scheme)) as rig:
         rig.assign_callback(ExpMessage.any(), called.append)
         rig.assign_callback(0, called.append)
         async with open_raw_client(scheme, rig.port) as peer:
@@ -78,7 +80,7 @@ async def test_what_is_no_message_is_sent_back_as_the_rule_says_and_goes_nowhere
 async def test_an_event_without_data_is_echoed_and_not_delivered(
     scheme: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with trionet.open_rig_listener(loopback(scheme)) as rig:
+    async with open_listener(loopback(scheme)) as rig:
         called: list[RigEvent] = []
         rig.assign_callback(ExpMessage.any(), called.append)
         async with open_raw_client(scheme, rig.port) as peer, open_raw_client(scheme, rig.port) as other:
@@ -93,7 +95,7 @@ async def test_an_event_without_data_is_echoed_and_not_delivered(
 
 async def test_a_datagram_that_stops_in_the_middle_of_a_message() -> None:
     """Over TCP, the rest may still come: see `tests.front.test_rig_streams`."""
-    async with trionet.open_rig_listener(loopback("udp")) as rig:
+    async with open_listener(loopback("udp")) as rig:
         async with open_raw_client("udp", rig.port) as peer:
             await peer.send(b"[1, 1")
             assert await peer.receive() == b"[1, 1"
@@ -104,7 +106,7 @@ async def test_a_datagram_that_stops_in_the_middle_of_a_message() -> None:
 
 
 async def test_an_empty_datagram() -> None:
-    async with trionet.open_rig_listener(loopback("udp")) as rig:
+    async with open_listener(loopback("udp")) as rig:
         async with open_raw_client("udp", rig.port) as peer:
             await peer.send(b"")
             await peer.send(b"[1, 1]")
@@ -114,7 +116,7 @@ async def test_an_empty_datagram() -> None:
 
 async def test_the_longest_datagram_and_one_byte_more() -> None:
     text = "x" * (65_507 - len('[1, ""]'))
-    async with open_pair("udp", echo_timeout=30) as (client, rig):
+    async with open_pair("udp") as (client, rig):
         with rig.open_events() as events:
             await client.init(text)
             assert (await events.receive()).data == [text]
@@ -159,7 +161,7 @@ async def test_a_truncated_echo_confirms_nothing(scheme: str) -> None:
 @both_schemes
 async def test_an_echo_from_another_address_confirms_nothing(scheme: str) -> None:
     """It is a message of that one."""
-    async with trionet.open_rig_listener(loopback(scheme), echo_timeout=30) as rig:
+    async with open_listener(loopback(scheme)) as rig:
         async with open_raw_client(scheme, rig.port) as peer, open_raw_client(scheme, rig.port) as stranger:
             with rig.open_events() as events:
                 for one in (stranger, peer):
@@ -179,7 +181,7 @@ async def test_an_echo_from_another_address_confirms_nothing(scheme: str) -> Non
 
 
 async def test_a_communicator_hears_its_rig_only() -> None:
-    async with open_raw_rig("udp", echo_timeout=30) as (client, rig), trio.open_nursery() as nursery:
+    async with open_raw_rig("udp") as (client, rig), trio.open_nursery() as nursery:
         nursery.start_soon(client.init, 1)
         message = await rig.receive()
         with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as stranger:
@@ -195,7 +197,7 @@ async def test_a_communicator_hears_its_rig_only() -> None:
 async def test_a_peer_that_echoes_everything_twice(scheme: str) -> None:
     """With a window it is noticed; without, the second one is a message, as it is to upstream."""
     for window, received in ((1000.0, 0), (0.0, 2)):
-        async with open_raw_rig(scheme, dedup_window=window, echo_timeout=30) as (client, rig):
+        async with open_raw_rig(scheme, dedup_window=window) as (client, rig):
             for number in range(2):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(client.init, number)
@@ -220,7 +222,7 @@ async def test_a_peer_that_echoes_everything_twice(scheme: str) -> None:
 async def test_a_flood_of_junk_from_a_stranger(caplog: pytest.LogCaptureFixture) -> None:
     """10,000 datagrams while a session runs: it completes, and the log does not grow with them."""
     junk = [b"x", b"\xff\xfe", b"[]", b"{", b"[3, 1]", b"", b"[1.5, 2]", json.dumps("y" * 500).encode()]
-    async with open_pair("udp", echo_timeout=30) as (client, rig):
+    async with open_pair("udp") as (client, rig):
 
         async def answer(event: RigEvent) -> None:
             await rig.respond(event, "ok")
@@ -241,7 +243,7 @@ async def test_a_flood_of_junk_from_a_stranger(caplog: pytest.LogCaptureFixture)
 
 
 async def test_a_flood_of_junk_over_tcp(caplog: pytest.LogCaptureFixture) -> None:
-    async with open_pair("tcp", echo_timeout=30) as (client, rig):
+    async with open_pair("tcp") as (client, rig):
         async with open_raw_client("tcp", rig.port) as stranger, trio.open_nursery() as nursery:
 
             async def read_echoes() -> None:
@@ -260,7 +262,7 @@ async def test_a_flood_of_junk_over_tcp(caplog: pytest.LogCaptureFixture) -> Non
 
 async def test_a_peer_that_is_gone_does_not_disturb_a_listener() -> None:
     """What is refused by one address counts for nobody else."""
-    async with open_pair("udp", echo_timeout=30) as (client, rig):
+    async with open_pair("udp") as (client, rig):
         address = await address_of(client, rig)
         async with open_raw_client("udp", rig.port) as peer:
             gone = peer.address
@@ -338,7 +340,7 @@ async def test_several_that_wait_for_a_full_socket(monkeypatch: pytest.MonkeyPat
         return full.setdefault(self, Full(open_socket(self), 10))
 
     monkeypatch.setattr(DatagramSocket, "_open_socket", open_full_socket)
-    async with trionet.open_rig_listener(loopback("udp"), echo_timeout=30) as rig:
+    async with open_listener(loopback("udp")) as rig:
         async with open_raw_client("udp", rig.port) as peer, trio.open_nursery() as nursery:
             await peer.send([8, 1])
             for number in range(2):
@@ -349,7 +351,7 @@ async def test_several_that_wait_for_a_full_socket(monkeypatch: pytest.MonkeyPat
 async def test_a_message_is_sent_although_the_one_before_was_refused() -> None:
     """The system tells about the first one when the second one is to be sent, and does not send that."""
     port = unused_port("udp")
-    async with trionet.open_rig_communicator(loopback("udp", port), echo_timeout=30) as client:
+    async with open_communicator(loopback("udp", port)) as client:
         await client.send([1, "nobody is there"])
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as rig:
             rig.bind(("127.0.0.1", port))

@@ -19,6 +19,8 @@ from tests.network.rigs import (
     address_of,
     both_schemes,
     loopback,
+    open_communicator,
+    open_listener,
     open_pair,
     open_raw_client,
 )
@@ -75,7 +77,7 @@ async def test_a_stream_that_is_not_read_is_bounded_and_says_so(scheme: str) -> 
 @both_schemes
 async def test_many_talk_to_one_rig_at_the_same_time(scheme: str) -> None:
     """Each gets its own echoes and its own answer."""
-    async with trionet.open_rig_listener(loopback(scheme), name="rig", echo_timeout=30) as rig:
+    async with open_listener(loopback(scheme), name="rig") as rig:
 
         async def answer(event: RigEvent) -> None:
             await rig.respond(event, "yours", event.data[0])
@@ -83,7 +85,7 @@ async def test_many_talk_to_one_rig_at_the_same_time(scheme: str) -> None:
         rig.assign_callback("EXPINIT", answer)
 
         async def talk(name: str) -> None:
-            async with trionet.open_rig_communicator(loopback(scheme, rig.port), echo_timeout=30) as client:
+            async with open_communicator(loopback(scheme, rig.port)) as client:
                 with client.open_events("EXPINIT") as events:
                     for number in range(5):
                         await client.init([name, number])
@@ -98,7 +100,7 @@ async def test_many_talk_to_one_rig_at_the_same_time(scheme: str) -> None:
 
 @both_schemes
 async def test_messages_to_different_addresses_are_under_way_at_the_same_time(scheme: str) -> None:
-    async with trionet.open_rig_listener(loopback(scheme), echo_timeout=30) as rig:
+    async with open_listener(loopback(scheme)) as rig:
         async with open_raw_client(scheme, rig.port) as first, open_raw_client(scheme, rig.port) as second:
             addresses = []
             with rig.open_events() as events:
@@ -118,7 +120,7 @@ async def test_messages_to_different_addresses_are_under_way_at_the_same_time(sc
 
 @both_schemes
 async def test_a_listener_has_to_be_told_whom_to_send_to(scheme: str) -> None:
-    async with trionet.open_rig_listener(loopback(scheme)) as rig:
+    async with open_listener(loopback(scheme)) as rig:
         with pytest.raises(TypeError, match="address"):
             await rig.init()
         with pytest.raises(TypeError, match="address"):
@@ -144,7 +146,7 @@ async def test_an_answer_has_the_event_and_goes_to_its_sender(scheme: str) -> No
 
 @both_schemes
 async def test_a_repeat_within_the_window_is_echoed_and_not_delivered(scheme: str) -> None:
-    async with trionet.open_rig_listener(loopback(scheme), dedup_window=1000) as rig:
+    async with open_listener(loopback(scheme), dedup_window=1000) as rig:
         called: list[RigEvent] = []
         rig.assign_callback(ExpMessage.any(), called.append)
         async with open_raw_client(scheme, rig.port) as peer:
@@ -161,7 +163,7 @@ async def test_a_repeat_within_the_window_is_echoed_and_not_delivered(scheme: st
 
 @both_schemes
 async def test_without_a_window_every_message_counts(scheme: str) -> None:
-    async with trionet.open_rig_listener(loopback(scheme)) as rig:
+    async with open_listener(loopback(scheme)) as rig:
         async with open_raw_client(scheme, rig.port) as peer:
             for _ in range(3):
                 await peer.send(b"[1, 1]")
@@ -173,27 +175,27 @@ async def test_without_a_window_every_message_counts(scheme: str) -> None:
 async def test_a_negative_window_or_no_callbacks_at_all(scheme: str) -> None:
     for options in ({"dedup_window": -1.0}, {"max_running_callbacks": 0}):
         with pytest.raises(ValueError, match="not"):
-            async with trionet.open_rig_listener(loopback(scheme), **options):
+            async with open_listener(loopback(scheme), **options):
                 pass
-    async with trionet.open_rig_listener(loopback(scheme)) as rig:
+    async with open_listener(loopback(scheme)) as rig:
         with pytest.raises(ValueError, match="at least one"), rig.open_events(max_backlog=0):
             pass
 
 
 @both_schemes
 async def test_two_listeners_on_one_port(scheme: str) -> None:
-    async with trionet.open_rig_listener(loopback(scheme)) as rig:
+    async with open_listener(loopback(scheme)) as rig:
         with pytest.raises(OSError, match=f"listen on {LOOPBACK}:{rig.port}"):
-            async with trionet.open_rig_listener(loopback(scheme, rig.port)):
+            async with open_listener(loopback(scheme, rig.port)):
                 pass
 
 
 @both_schemes
 async def test_listening_on_all_addresses(scheme: str) -> None:
-    async with trionet.open_rig_listener(f"{scheme}://0.0.0.0:0") as rig:
+    async with open_listener(f"{scheme}://0.0.0.0:0") as rig:
         ((host, port),) = rig.addresses
         assert host == "0.0.0.0"
-        async with trionet.open_rig_communicator(loopback(scheme, port)) as client:
+        async with open_communicator(loopback(scheme, port)) as client:
             await client.init()
 
 
@@ -259,8 +261,8 @@ async def test_a_communicator_can_answer_too(scheme: str) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends nothing to 0.0.0.0")
 async def test_an_answer_goes_to_where_the_rig_was_asked_for() -> None:
     """Systems that take 0.0.0.0 for this machine answer from another address."""
-    async with trionet.open_rig_listener(loopback("udp")) as rig:
-        async with trionet.open_rig_communicator(f"udp://0.0.0.0:{rig.port}") as client:
+    async with open_listener(loopback("udp")) as rig:
+        async with open_communicator(f"udp://0.0.0.0:{rig.port}") as client:
             address = await address_of(client, rig)
             with client.open_events() as events:
                 await rig.init(address=address)
@@ -274,8 +276,8 @@ async def test_an_answer_goes_to_where_the_rig_was_asked_for() -> None:
 async def test_a_peer_is_known_however_many_are_being_talked_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trionet.rig._udp._MOST_PEERS", 2)
     async with contextlib.AsyncExitStack() as stack:
-        rig = await stack.enter_async_context(trionet.open_rig_listener(loopback("udp")))
-        here = await stack.enter_async_context(trionet.open_rig_listener(loopback("udp")))
+        rig = await stack.enter_async_context(open_listener(loopback("udp")))
+        here = await stack.enter_async_context(open_listener(loopback("udp")))
         nursery = await stack.enter_async_context(trio.open_nursery())
         for _ in range(2):
             silent = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
@@ -290,5 +292,5 @@ async def test_a_peer_is_known_however_many_are_being_talked_to(monkeypatch: pyt
 
 @both_schemes
 async def test_where_a_listener_listens(scheme: str) -> None:
-    async with trionet.open_rig_listener(f"{scheme}://localhost:0") as rig:
+    async with open_listener(f"{scheme}://localhost:0") as rig:
         assert str(rig.uri) == loopback(scheme, rig.port)

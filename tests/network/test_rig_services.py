@@ -16,7 +16,10 @@ from tests.network.rigs import (
     NAMES,
     both_schemes,
     loopback,
+    open_communicator,
+    open_listener,
     open_rigs,
+    open_services,
     unused_port,
 )
 from trionet import ExpMessage, ExpStatus, RigCommunicator, RigEvent, RigServices
@@ -95,9 +98,9 @@ async def test_an_answer_that_comes_before_the_echo_is_not_lost(scheme: str) -> 
 
 @both_schemes
 async def test_an_answer_with_the_bytes_of_the_question(scheme: str) -> None:
-    async with trionet.open_rig_listener(loopback(scheme)) as rig:
+    async with open_listener(loopback(scheme)) as rig:
         rig.assign_callback("EXPINIT", rig.respond)
-        async with trionet.open_rig_services({"a": loopback(scheme, rig.port)}) as services:
+        async with open_services({"a": loopback(scheme, rig.port)}) as services:
             for _ in range(3):
                 assert await services.init() == {"a": [None]}
 
@@ -137,7 +140,7 @@ async def test_messages_that_come_right_behind_the_call_count() -> None:
             rigs[name] = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
             rigs[name].bind(("127.0.0.1", 0))
         uris = {name: loopback("udp", rig.getsockname()[1]) for name, rig in rigs.items()}
-        async with trionet.open_rig_services(uris) as services:
+        async with open_services(uris) as services:
             for name, rig in rigs.items():
                 rig.sendto(b'[4, "%s"]' % name.encode(), services[name].addresses[0])
             assert await services.wait_all("EXPEND") == {name: [name] for name in NAMES}
@@ -145,7 +148,7 @@ async def test_messages_that_come_right_behind_the_call_count() -> None:
 
 async def test_a_rig_whose_communicator_is_closed_fails_by_name() -> None:
     async with open_rigs("udp") as (services, _rigs):
-        async with trionet.open_rig_communicator(services["camera"].uri) as closed:
+        async with open_communicator(services["camera"].uri) as closed:
             pass
         both = trionet.RigServices({**services, "closed": closed})
         with pytest.raises(trionet.ServicesError) as caught:
@@ -163,7 +166,7 @@ async def test_ready_asks_all_rigs_at_the_same_time() -> None:
             names[name] = stack.enter_context(trio.socket.socket(type=trio.socket.SOCK_DGRAM))
             await names[name].bind((LOOPBACK, 0))
         uris = {name: loopback("udp", sock.getsockname()[1]) for name, sock in names.items()}
-        async with trionet.open_rig_services(uris, echo_timeout=30) as services:
+        async with open_services(uris) as services:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(services.ready, 60)
                 for name in ("b", "a"):
@@ -175,20 +178,20 @@ async def test_ready_gives_up_before_the_first_echo_is_overdue() -> None:
     with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as silent:
         await silent.bind((LOOPBACK, 0))
         uris = {"silent": loopback("udp", silent.getsockname()[1])}
-        async with trionet.open_rig_services(uris, echo_timeout=30) as services:
+        async with open_services(uris) as services:
             with pytest.raises(trionet.ServicesError, match="1 of 1 rigs failed: silent: "):
                 await services.ready(0.02)
 
 
 @both_schemes
 async def test_status_is_not_answered_by_what_ready_has_asked(scheme: str) -> None:
-    async with trionet.open_rig_listener(loopback(scheme)) as rig:
+    async with open_listener(loopback(scheme)) as rig:
 
         async def answer(event: RigEvent) -> None:
             await rig.respond(event, event.data[0])
 
         rig.assign_callback("EXPSTATUS", answer)
-        async with trionet.open_rig_services({"a": loopback(scheme, rig.port)}) as services:
+        async with open_services({"a": loopback(scheme, rig.port)}) as services:
             await services.ready()
             assert await services.status(ExpStatus.RUNNING) == {"a": [20]}
 
@@ -199,10 +202,10 @@ async def test_ready_waits_until_every_rig_confirms(scheme: str) -> None:
     uris = {name: loopback(scheme, port) for name, port in ports.items()}
 
     async def be_a_rig(uri: str) -> None:
-        async with trionet.open_rig_listener(uri):
+        async with open_listener(uri):
             await trio.sleep_forever()
 
-    async with trionet.open_rig_services(uris) as services, trio.open_nursery() as rigs:
+    async with open_services(uris) as services, trio.open_nursery() as rigs:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(services.ready, 60)
             for uri in uris.values():
@@ -216,7 +219,7 @@ async def test_ready_waits_until_every_rig_confirms(scheme: str) -> None:
 @both_schemes
 async def test_ready_gives_up_and_tells_why(scheme: str) -> None:
     uris = {"missing": loopback(scheme, unused_port(scheme))}
-    async with trionet.open_rig_services(uris, echo_timeout=30) as services:
+    async with open_services(uris) as services:
         with pytest.raises(trionet.ServicesError, match="missing: ") as caught:
             await services.ready(0.05)
         assert isinstance(caught.value.failed["missing"], ConnectionRefusedError)

@@ -16,9 +16,11 @@ from tests.network.rigs import (
     NAMES,
     both_schemes,
     loopback,
+    open_listener,
     open_raw_client,
     open_raw_rig,
     open_rigs,
+    open_services,
     unused_port,
 )
 from trionet import ExpMessage, RigEvent, RigServices
@@ -77,7 +79,7 @@ async def test_a_rig_that_is_not_there_is_reported_and_the_others_answer(scheme:
     async with open_rigs(scheme) as (_, rigs):
         uris = {name: loopback(scheme, rig.port) for name, rig in rigs.of.items()}
         uris["sound"] = loopback(scheme, unused_port(scheme))
-        async with trionet.open_rig_services(uris, echo_timeout=30, response_timeout=30) as services:
+        async with open_services(uris) as services:
             for concurrent in (True, False):
                 with pytest.raises(trionet.ServicesError, match="1 of 3 rigs failed: sound: ") as caught:
                     await services.init(concurrent=concurrent)
@@ -112,14 +114,14 @@ async def test_fail_fast_gives_up_the_others(scheme: str, concurrent: bool) -> N
 
 @both_schemes
 async def test_an_error_report_about_another_event_is_not_the_answer(scheme: str) -> None:
-    async with trionet.open_rig_listener(loopback(scheme)) as rig:
+    async with open_listener(loopback(scheme)) as rig:
 
         async def answer(event: RigEvent) -> None:
             await rig.send([0, "ValueError: old", int(ExpMessage.EXPEND)], address=event.address)
             await rig.respond(event, "answer")
 
         rig.assign_callback("EXPINIT", answer)
-        async with trionet.open_rig_services({"a": loopback(scheme, rig.port)}) as services:
+        async with open_services({"a": loopback(scheme, rig.port)}) as services:
             assert await services.init() == {"a": ["answer"]}
 
 
@@ -169,7 +171,7 @@ async def test_an_attempt_that_was_refused_does_not_cost_the_answer(scheme: str)
     port = unused_port(scheme)
     uris = {"late": loopback(scheme, port)}
     options: dict[str, Any] = {"attempts": 1000, "echo_timeout": 0.05, "response_timeout": 60}
-    async with trionet.open_rig_services(uris, **options) as services, trio.open_nursery() as nursery:
+    async with open_services(uris, **options) as services, trio.open_nursery() as nursery:
         answers: list[Any] = []
 
         async def ask() -> None:
@@ -178,7 +180,7 @@ async def test_an_attempt_that_was_refused_does_not_cost_the_answer(scheme: str)
 
         nursery.start_soon(ask)
         await trio.testing.wait_all_tasks_blocked()
-        async with trionet.open_rig_listener(loopback(scheme, port)) as rig:
+        async with open_listener(loopback(scheme, port)) as rig:
             rig.assign_callback("EXPINIT", rig.respond)
             await trio.sleep_forever()
     assert answers == [{"late": [None]}]
@@ -188,7 +190,7 @@ async def test_a_rig_that_dies_in_the_middle_is_reported_at_once() -> None:
     """Over TCP, that the connection is gone says that no answer will come."""
     (listener,) = await trio.open_tcp_listeners(0, host=LOOPBACK)
     uris = {"dying": loopback("tcp", listener.socket.getsockname()[1])}
-    async with listener, trionet.open_rig_services(uris, response_timeout=60) as services:
+    async with listener, open_services(uris) as services:
 
         async def ask() -> None:
             with pytest.raises(trionet.ServicesError, match="1 of 1 rigs failed: dying: ") as caught:
@@ -206,10 +208,10 @@ async def test_a_rig_that_cannot_give_a_token_is_reported(scheme: str) -> None:
     def fail(event: RigEvent) -> None:
         raise ValueError("not logged in")
 
-    async with trionet.open_rig_listener(loopback(scheme)) as rig:
+    async with open_listener(loopback(scheme)) as rig:
         rig.assign_callback("ALYX", fail)
         uris = {"a": loopback(scheme, rig.port)}
-        async with trionet.open_rig_services(uris, response_timeout=60) as services:
+        async with open_services(uris) as services:
             with pytest.raises(trionet.ServicesError, match="a: not logged in") as caught:
                 await services.alyx()
             assert isinstance(caught.value.failed["a"], trionet.RemoteError)
@@ -231,7 +233,7 @@ async def test_an_attempt_over_a_new_connection_is_answered() -> None:
     (listener,) = await trio.open_tcp_listeners(0, host=LOOPBACK)
     uris = {"rig": loopback("tcp", listener.socket.getsockname()[1])}
     options: dict[str, Any] = {"attempts": 5, "echo_timeout": 0.05, "response_timeout": 30}
-    async with listener, trionet.open_rig_services(uris, **options) as services:
+    async with listener, open_services(uris, **options) as services:
 
         async def rig() -> None:
             async with await listener.accept() as first:

@@ -14,6 +14,8 @@ from tests.network.rigs import (
     address_of,
     loopback,
     open_client,
+    open_communicator,
+    open_listener,
     open_pair,
     open_raw_client,
     open_raw_rig,
@@ -31,7 +33,7 @@ async def echo(stream: trio.SocketStream) -> bytes:
 
 
 async def test_messages_in_one_segment_are_all_delivered_and_echoed() -> None:
-    async with trionet.open_rig_listener(loopback("tcp")) as rig:
+    async with open_listener(loopback("tcp")) as rig:
         async with open_raw_client("tcp", rig.port) as peer:
             with rig.open_events() as events:
                 await peer.send(b'[1, 1][2, "a][", 2]\n[4, 3] {"x": 1}[8, 4]')
@@ -41,7 +43,7 @@ async def test_messages_in_one_segment_are_all_delivered_and_echoed() -> None:
 
 
 async def test_an_answer_in_one_segment_with_the_echo_is_no_trouble() -> None:
-    async with open_raw_rig("tcp", echo_timeout=30) as (client, rig):
+    async with open_raw_rig("tcp") as (client, rig):
         with client.open_events() as events:
             for number in range(10):
                 async with trio.open_nursery() as nursery:
@@ -65,9 +67,9 @@ async def test_large_messages() -> None:
 async def test_a_listener_that_was_restarted_on_its_port() -> None:
     port = unused_port("tcp")
     uri = loopback("tcp", port)
-    async with trionet.open_rig_communicator(uri, connect_first=False, echo_timeout=30) as client:
+    async with open_communicator(uri, connect_first=False) as client:
         for number in range(3):
-            async with trionet.open_rig_listener(uri) as rig:
+            async with open_listener(uri) as rig:
                 with rig.open_events() as events:
                     await client.init(number)
                     assert (await events.receive()).data == [number]
@@ -167,8 +169,8 @@ async def test_the_beginning_of_a_message_of_a_lost_connection_is_forgotten() ->
 async def test_cancelled_in_the_middle_of_sending_the_next_message_arrives_whole() -> None:
     """Whether the rest of the first one is sent, or the connection given up."""
     long = "x" * 15_000_000
-    async with trionet.open_rig_listener(loopback("tcp")) as rig:
-        async with trionet.open_rig_communicator(loopback("tcp", rig.port), echo_timeout=30) as client:
+    async with open_listener(loopback("tcp")) as rig:
+        async with open_communicator(loopback("tcp", rig.port)) as client:
             with rig.open_events() as events:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(client.init, long)
@@ -199,7 +201,7 @@ async def test_cancelled_while_the_echo_is_awaited_the_connection_stays() -> Non
 
 
 async def test_a_peer_that_never_reads_hurts_itself_only() -> None:
-    async with open_pair("tcp", echo_timeout=30) as (client, rig):
+    async with open_pair("tcp") as (client, rig):
         async with open_raw_client("tcp", rig.port) as deaf:
             await deaf.send([1, 1])
             assert await deaf.receive() == b"[1, 1]"
@@ -217,7 +219,7 @@ async def _lose(rig: trionet.RigCommunicator, address: tuple[str, int]) -> None:
 
 
 async def test_a_client_that_is_gone_is_not_known_any_more() -> None:
-    async with trionet.open_rig_listener(loopback("tcp")) as rig:
+    async with open_listener(loopback("tcp")) as rig:
         with rig.open_events() as events:
             async with open_raw_client("tcp", rig.port) as peer:
                 await peer.send([1, 1])
@@ -240,7 +242,7 @@ async def test_a_report_for_a_client_that_is_gone_ends_nothing(caplog: pytest.Lo
         failed.set()
         raise ValueError("too late")
 
-    async with trionet.open_rig_listener(loopback("tcp")) as rig:
+    async with open_listener(loopback("tcp")) as rig:
         rig.assign_callback("EXPINIT", fail)
         async with open_raw_client("tcp", rig.port) as peer:
             await peer.send([1, 1])
@@ -255,7 +257,7 @@ async def test_a_report_for_a_client_that_is_gone_ends_nothing(caplog: pytest.Lo
 
 
 async def test_one_connection_that_ends_does_not_disturb_the_others() -> None:
-    async with trionet.open_rig_listener(loopback("tcp"), echo_timeout=30) as rig:
+    async with open_listener(loopback("tcp")) as rig:
         async with open_raw_client("tcp", rig.port) as peer:
             for ending in (b"", b"[1, ", b"x", b"[" * 1000):
                 async with open_raw_client("tcp", rig.port) as bad:
@@ -271,7 +273,7 @@ async def test_one_connection_that_ends_does_not_disturb_the_others() -> None:
 
 
 async def test_a_message_that_is_too_long_ends_its_connection(caplog: pytest.LogCaptureFixture) -> None:
-    async with trionet.open_rig_listener(loopback("tcp"), max_message_size=1000) as rig:
+    async with open_listener(loopback("tcp"), max_message_size=1000) as rig:
         async with open_raw_client("tcp", rig.port) as good, open_raw_client("tcp", rig.port) as bad:
             await bad.send([1, "x" * 1000])
             with contextlib.suppress(OSError):
@@ -291,19 +293,19 @@ async def test_connecting_is_given_up() -> None:
         async with contextlib.AsyncExitStack() as stack:
             with pytest.raises(TimeoutError, match=r"within 0\.05 s"):
                 for _ in range(10):
-                    communicator = trionet.open_rig_communicator(uri, connect_timeout=0.05)
+                    communicator = open_communicator(uri, connect_timeout=0.05)
                     await stack.enter_async_context(communicator)
 
 
 async def test_ws_is_another_word_for_tcp() -> None:
-    async with trionet.open_rig_listener(loopback("ws")) as rig:
+    async with open_listener(loopback("ws")) as rig:
         for scheme in ("ws", "tcp"):
-            async with trionet.open_rig_communicator(loopback(scheme, rig.port)) as client:
+            async with open_communicator(loopback(scheme, rig.port)) as client:
                 await client.init()
 
 
 async def test_text_without_brackets_is_confirmed_by_its_echo() -> None:
-    async with open_raw_rig("tcp", echo_timeout=30) as (client, rig), trio.open_nursery() as nursery:
+    async with open_raw_rig("tcp") as (client, rig), trio.open_nursery() as nursery:
         with client.open_events(ExpMessage.EXPEND) as events:
             nursery.start_soon(client.confirmed_send, "hello, rig")
             await rig.receive_exactly(b"hello, rig")
@@ -332,7 +334,7 @@ async def test_a_stream_that_asks_for_errors_tells_that_the_connection_is_lost()
 async def test_several_that_send_first_share_one_connection() -> None:
     (listener,) = await trio.open_tcp_listeners(0, host=LOOPBACK)
     uri = loopback("tcp", listener.socket.getsockname()[1])
-    async with listener, trionet.open_rig_communicator(uri, connect_first=False) as client:
+    async with listener, open_communicator(uri, connect_first=False) as client:
         async with trio.open_nursery() as nursery:
             for number in range(3):
                 nursery.start_soon(client.send, [1, number])

@@ -9,7 +9,15 @@ import trio
 import trio.testing
 
 import trionet
-from tests.network.rigs import address_of, loopback, open_client, open_pair, open_raw_client, reset
+from tests.network.rigs import (
+    address_of,
+    loopback,
+    open_client,
+    open_listener,
+    open_pair,
+    open_raw_client,
+    reset,
+)
 from trionet import RigEvent
 from trionet._transport import SocketTransport
 
@@ -27,7 +35,7 @@ async def test_large_messages_both_ways_at_the_same_time() -> None:
 
 async def test_a_message_gets_its_turn_while_the_peer_keeps_sending() -> None:
     """Each echo asks for a gap behind it, and there is always another one."""
-    async with open_pair("tcp", echo_timeout=30) as (client, rig), trio.open_nursery() as nursery:
+    async with open_pair("tcp") as (client, rig), trio.open_nursery() as nursery:
         address = await address_of(client, rig)
 
         async def talk() -> None:
@@ -99,7 +107,7 @@ async def test_a_flood_of_messages_leaves_time_for_others() -> None:
             most = max(most, since_others)
             since_others = 0
 
-    async with trionet.open_rig_listener(loopback("tcp")) as rig, trio.open_nursery() as nursery:
+    async with open_listener(loopback("tcp")) as rig, trio.open_nursery() as nursery:
         rig.assign_callback("EXPINIT", count)
         async with open_raw_client("tcp", rig.port) as peer:
             nursery.start_soon(others)

@@ -11,13 +11,22 @@ import trustme
 
 import trionet
 from tests.network.certificates import Certificates
-from tests.network.rigs import LOOPBACK, address_of, loopback, open_raw_client, unused_port
+from tests.network.rigs import (
+    LOOPBACK,
+    address_of,
+    loopback,
+    open_communicator,
+    open_listener,
+    open_raw_client,
+    open_services,
+    unused_port,
+)
 from trionet import RigEvent
 
 
 async def test_both_ways_with_pinned_certificates(certificates: Certificates) -> None:
     server = certificates.identity("server", "client")
-    async with trionet.open_rig_listener(loopback("wss"), ssl_context=server, echo_timeout=30) as rig:
+    async with open_listener(loopback("wss"), ssl_context=server) as rig:
 
         async def answer(event: RigEvent) -> None:
             await rig.respond(event, "answer")
@@ -25,7 +34,7 @@ async def test_both_ways_with_pinned_certificates(certificates: Certificates) ->
         rig.assign_callback("EXPINIT", answer)
         identity = certificates.identity("client", "server")
         uris = {"rig": loopback("wss", rig.port)}
-        async with trionet.open_rig_services(uris, ssl_context=identity, echo_timeout=30) as services:
+        async with open_services(uris, ssl_context=identity, echo_timeout=30) as services:
             assert await services.init() == {"rig": ["answer"]}
             address = await address_of(services["rig"], rig)
             await rig.status("RUNNING", address=address)
@@ -38,16 +47,16 @@ async def test_contexts_of_the_standard_library() -> None:
     authority.issue_cert("localhost").configure_cert(server)
     client = ssl.create_default_context()
     authority.configure_trust(client)
-    async with trionet.open_rig_listener(loopback("wss"), ssl_context=server) as rig:
+    async with open_listener(loopback("wss"), ssl_context=server) as rig:
         uri = f"wss://localhost:{rig.port}"
-        async with trionet.open_rig_communicator(uri, ssl_context=client) as communicator:
+        async with open_communicator(uri, ssl_context=client) as communicator:
             assert communicator.uri.host == "localhost"  # what the certificate is about
             await communicator.init()
         with pytest.raises(ssl.SSLCertVerificationError):  # an authority that the system does not know
-            async with trionet.open_rig_communicator(uri):
+            async with open_communicator(uri):
                 pass
         with pytest.raises(ssl.SSLCertVerificationError):  # not the name that was certified
-            async with trionet.open_rig_communicator(loopback("wss", rig.port), ssl_context=client):
+            async with open_communicator(loopback("wss", rig.port), ssl_context=client):
                 pass
 
 
@@ -55,18 +64,18 @@ async def test_a_stranger_gets_no_message_through(
     certificates: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = certificates.identity("server", "client")
-    async with trionet.open_rig_listener(loopback("wss"), ssl_context=server) as rig:
+    async with open_listener(loopback("wss"), ssl_context=server) as rig:
         stranger = certificates.identity("stranger", "server")
         uri = loopback("wss", rig.port)
         # With TLS 1.3, it finds out with the first message.
         with pytest.raises((OSError, trionet.ConnectionLost)):
-            async with trionet.open_rig_communicator(uri, ssl_context=stranger) as client:
+            async with open_communicator(uri, ssl_context=stranger) as client:
                 await client.init()
         async with open_raw_client("tcp", rig.port) as raw:
             await raw.send([1, 1])
             assert not (await raw.receive()).startswith(b"[")
         friend = certificates.identity("client", "server")
-        async with trionet.open_rig_communicator(uri, ssl_context=friend) as client:
+        async with open_communicator(uri, ssl_context=friend) as client:
             await client.init()
         assert rig.statistics().received == 1
     assert sum("no TLS connection" in record.getMessage() for record in caplog.records) == 2
@@ -74,10 +83,10 @@ async def test_a_stranger_gets_no_message_through(
 
 async def test_a_server_that_is_not_the_right_one_is_told_nothing(certificates: Certificates) -> None:
     wrong = certificates.identity("stranger", "client")
-    async with trionet.open_rig_listener(loopback("wss"), ssl_context=wrong) as rig:
+    async with open_listener(loopback("wss"), ssl_context=wrong) as rig:
         identity = certificates.identity("client", "server")
         with pytest.raises(ssl.SSLCertVerificationError):
-            async with trionet.open_rig_communicator(loopback("wss", rig.port), ssl_context=identity):
+            async with open_communicator(loopback("wss", rig.port), ssl_context=identity):
                 pass
         assert rig.statistics().received == 0
 
@@ -86,11 +95,9 @@ async def test_a_connection_that_is_lost_is_made_anew_with_tls(certificates: Cer
     server = certificates.identity("server", "client")
     identity = certificates.identity("client", "server")
     uri = loopback("wss", unused_port("tcp"))
-    async with trionet.open_rig_communicator(
-        uri, ssl_context=identity, echo_timeout=30, connect_first=False
-    ) as client:
+    async with open_communicator(uri, ssl_context=identity, echo_timeout=30, connect_first=False) as client:
         for number in range(3):
-            async with trionet.open_rig_listener(uri, ssl_context=server) as rig:
+            async with open_listener(uri, ssl_context=server) as rig:
                 await client.init(number)
                 assert rig.statistics().received == 1
             with pytest.raises((ConnectionRefusedError, trionet.ConnectionLost)):
@@ -101,8 +108,8 @@ async def test_a_connection_that_is_lost_is_made_anew_with_tls(certificates: Cer
 async def test_a_context_is_for_wss(scheme: str, certificates: Certificates) -> None:
     context: Any = certificates.identity("server", "client")
     for opened in (
-        trionet.open_rig_communicator(loopback(scheme, 1), ssl_context=context),
-        trionet.open_rig_listener(loopback(scheme), ssl_context=context),
+        open_communicator(loopback(scheme, 1), ssl_context=context),
+        open_listener(loopback(scheme), ssl_context=context),
     ):
         with pytest.raises(ValueError, match=f"{scheme}://.* is not encrypted"):
             async with opened:
@@ -111,16 +118,16 @@ async def test_a_context_is_for_wss(scheme: str, certificates: Certificates) -> 
 
 async def test_a_listener_needs_a_certificate_for_wss() -> None:
     with pytest.raises(ValueError, match=f"wss://{LOOPBACK}:0 needs an ssl_context"):
-        async with trionet.open_rig_listener(loopback("wss")):
+        async with open_listener(loopback("wss")):
             pass
 
 
 async def test_files_that_cannot_be_used_leave_no_socket_behind(certificates: Certificates) -> None:
     identity = certificates.identity("nobody", "server")
     with pytest.raises(FileNotFoundError, match=r"nobody\.pem"):
-        async with trionet.open_rig_listener(loopback("wss"), ssl_context=identity):
+        async with open_listener(loopback("wss"), ssl_context=identity):
             pass
     gc.collect()  # it would warn
     with pytest.raises(FileNotFoundError, match=r"nobody\.pem"):
-        async with trionet.open_rig_communicator(loopback("wss", 1), ssl_context=identity):
+        async with open_communicator(loopback("wss", 1), ssl_context=identity):
             pass
