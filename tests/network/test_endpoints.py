@@ -156,6 +156,7 @@ async def test_what_is_no_port(port: Any, error: type[Exception]) -> None:
         functools.partial(trionet.serve_publisher, {}),
         functools.partial(trionet.serve_broadcaster, trionet.Broadcaster()),
         trionet.serve_log_sink,
+        lambda _, **options: trionet.serve_objects({}, **options),
     ],
 )
 async def test_times_that_make_no_sense(serve: Any, seconds: float) -> None:
