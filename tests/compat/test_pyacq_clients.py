@@ -58,7 +58,8 @@ def test_arguments_of_clients(server: RPCServer) -> None:
     assert not RPCClient.clients_by_thread.get((threading.get_ident(), server.address))
 
 
-def test_no_server() -> None:
+def test_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # `patience`
     network = VirtualNetwork()
     with open_portal(clock=trio.testing.MockClock(autojump_threshold=0), network=network) as portal:
         for _ in range(2):
@@ -100,7 +101,7 @@ def test_requests(client: RPCClient) -> None:
     assert client.send("get_obj", {"obj": copy}) == [1, 2, 3]
     assert client.delete(copy) is None
     assert client.ping() == "pong"
-    client.ensure_connection()
+    client.ensure_connection(timeout=30)
     with pytest.raises(RemoteCallException) as caught:
         client.send("nonsense")
     assert caught.value.type_str == "ValueError"
@@ -187,11 +188,11 @@ def test_a_client_that_was_closed_is_replaced(server: RPCServer, client: RPCClie
 
 
 def test_the_end_of_a_server(server: RPCServer, client: RPCClient) -> None:
-    ended = in_thread(lambda: RPCClient.get_client(server.address).close_server())
+    ended = in_thread(lambda: RPCClient.get_client(server.address).close_server(timeout=30))
     assert ended is True
     assert not server.running()
     assert client.disconnected()
-    assert client.close_server() is True
+    assert client.close_server(timeout=30) is True
     with pytest.raises(RuntimeError, match=GONE) as caught:
         client.ping()
     assert not isinstance(caught.value, TimeoutError)
@@ -200,7 +201,7 @@ def test_the_end_of_a_server(server: RPCServer, client: RPCClient) -> None:
 
 def test_clients_of_no_more_use_are_forgotten(server: RPCServer, client: RPCClient) -> None:
     in_thread(RPCClient.get_client, server.address)
-    assert client.close_server() is True
+    assert client.close_server(timeout=30) is True
     assert sum(address == server.address for _, address in RPCClient.clients_by_thread) == 2
     # Servers that nobody runs, because their threads could have the numbers of former ones.
     other = RPCServer()
@@ -223,7 +224,7 @@ def test_what_was_asked_for_before_the_end_is_done(server: RPCServer, client: RP
     for number in range(20):
         remote.echo(number, _sync="off")
     future = remote.add(1, _sync="async")
-    assert client.close_server() is True
+    assert client.close_server(timeout=30) is True
     assert future.result() == 2
     assert server["thing"].calls == [*range(20)]
     with pytest.raises(RuntimeError, match=GONE) as caught:
@@ -234,7 +235,7 @@ def test_what_was_asked_for_before_the_end_is_done(server: RPCServer, client: RP
 @pytest.mark.parametrize("sync", ["async", "off"])
 def test_the_end_of_a_server_without_waiting(server: RPCServer, client: RPCClient, sync: str) -> None:
     pending = client["thing"].wait(_sync="async")
-    future = client.close_server(sync=sync)
+    future = client.close_server(sync=sync, timeout=30)
     assert in_thread(lambda: RPCClient.get_client(server.address).ping()) == "pong"
     server["thing"].released.set()
     assert pending.result() == "waited"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.compat.pyacq_things import Thing, running_server
-from trionet_compat.pyacq.core.rpc import ProcessSpawner, QtRPCServer, RPCClient, RPCServer, processspawner
+from trionet_compat.pyacq.core.rpc import ProcessSpawner, QtRPCServer, RPCClient, RPCServer
 
 QtCore: Any = pytest.importorskip("PySide6.QtCore", reason="the extra qt is not installed")
 
@@ -50,7 +50,7 @@ def test_requests_are_executed_by_the_event_loop(application: Any, server: QtRPC
         client = RPCClient.get_client(server.address)
         thing = client["thing"]
         found = thing.thread(), [thing.add(number, _sync="async") for number in range(50)][-1].result()
-        assert client.close_server() is True
+        assert client.close_server(timeout=30) is True
         return found
 
     assert RPCServer.get_server() is server
@@ -107,7 +107,7 @@ def test_the_end_of_the_server_need_not_end_the_program(application: Any) -> Non
     late: list[bool] = []
 
     def use() -> None:
-        RPCClient.get_client(server.address).close_server()
+        RPCClient.get_client(server.address).close_server(timeout=30)
         late.append(True)
         application.quit()
 
@@ -125,7 +125,6 @@ def test_requests_one_by_one(application: Any, server: QtRPCServer) -> None:
 
 def test_a_process_with_an_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
-    monkeypatch.setattr(processspawner, "BOOTSTRAP_TIMEOUT", 60.0)  # a busy machine is slow to load Qt
     process = ProcessSpawner(qt=True)
     core = process.client._import("PySide6.QtCore")
     assert core.QCoreApplication.instance().eventDispatcher() is not None

@@ -232,7 +232,7 @@ async def test_a_token_that_json_cannot_carry() -> None:
 async def test_an_attempt_over_a_new_connection_is_answered() -> None:
     (listener,) = await trio.open_tcp_listeners(0, host=LOOPBACK)
     uris = {"rig": loopback("tcp", listener.socket.getsockname()[1])}
-    options: dict[str, Any] = {"attempts": 5, "echo_timeout": 0.05, "response_timeout": 30}
+    options: dict[str, Any] = {"attempts": 1000, "echo_timeout": 0.05, "response_timeout": 30}
     async with listener, open_services(uris, **options) as services:
 
         async def rig() -> None:
@@ -241,7 +241,9 @@ async def test_an_attempt_over_a_new_connection_is_answered() -> None:
             async with await listener.accept() as second:
                 await second.send_all(await second.receive_some())
                 await second.send_all(b'[1, "answer"]')
-                assert await second.receive_some() == b'[1, "answer"]'
+                received = b""
+                while not received.endswith(b'[1, "answer"]'):  # on a busy machine behind further attempts
+                    received += await second.receive_some()
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(rig)
