@@ -12,6 +12,7 @@ import trio
 from trio_util import AsyncValue
 
 from trionet._connect import check_port, keep_alive
+from trionet._tasks import contains
 from trionet._tls import TLSConfig, server_context
 from trionet._transport import Transport, format_address, open_transport, peer_name
 
@@ -103,7 +104,8 @@ def listening_addresses(listeners: Sequence[AnyListener]) -> list[Address]:
         inner = listener.transport_listener if isinstance(listener, trio.SSLListener) else listener
         if isinstance(inner, trio.SocketListener):
             name = inner.socket.getsockname()
-            addresses.append((str(name[0]), int(name[1])))
+            if isinstance(name, tuple):  # that of a Unix socket is a path
+                addresses.append((str(name[0]), int(name[1])))
     return addresses
 
 
@@ -123,6 +125,20 @@ def check_named(what: str, given: Mapping[Any, Any], things: str) -> None:
     for name in given:
         if not isinstance(name, str):
             raise TypeError(f"{what} must be {things} by their names: {name!r} is no text")
+
+
+def check_seconds(what: str, seconds: float) -> None:
+    """Have a time refused that nothing can take: otherwise each client would meet it, and fail.
+
+    Args:
+        what: The name of the argument.
+        seconds: Its value.
+
+    Raises:
+        ValueError: if it is below 0, or NaN.
+    """
+    if not seconds >= 0:
+        raise ValueError(f"{what} must be at least 0 s, not {seconds}")
 
 
 class Connection:
@@ -163,6 +179,7 @@ class ServerHandle:
         self._clients: set[Connection] = set()
         self._connected = AsyncValue(0)
         self._finished = trio.Event()
+        self._handlers: trio.Nursery | None = None
 
     @property
     def port(self) -> int:
@@ -186,7 +203,16 @@ class ServerHandle:
             grace: Seconds that calls in flight may still take.
 
         When it returns, the server has ended and its sockets are closed. Cancelled, it cuts at once.
+
+        Raises:
+            RuntimeError: in what the server does for a client, such as a method that was called: that would
+                wait for its own end. Cancel `cancel_scope` there, or have another task close the server.
         """
+        if self._is_ours(trio.lowlevel.current_task()):
+            raise RuntimeError(
+                "a server cannot be closed by what it does for a client, which would wait for itself: "
+                "cancel its cancel_scope, or have another task close it"
+            )
         self._accepting.cancel()
         try:
             with trio.move_on_after(grace):
@@ -202,6 +228,14 @@ class ServerHandle:
             self.cancel_scope.cancel()
             with trio.CancelScope(shield=True):
                 await self._finished.wait()
+
+    def _is_ours(self, task: trio.lowlevel.Task) -> bool:
+        """Whether a task serves a client, or was started by one that does."""
+        while (nursery := task.parent_nursery) is not None:
+            if nursery is self._handlers:
+                return True
+            task = nursery.parent_task
+        return False
 
 
 async def serve_connections(
@@ -234,7 +268,10 @@ async def serve_connections(
             logger.info("%s: connection lost: %s", peer, error)
         except trio.ClosedResourceError:
             pass  # closed by the handle, while it was idle
-        except Exception:
+        except BaseException as error:
+            # Not Exception: code of the program may raise asyncio.CancelledError, say.
+            if contains(error, trio.Cancelled, KeyboardInterrupt, SystemExit):
+                raise
             logger.exception("%s: connection closed, its handler failed", peer)
         finally:
             handle._clients.discard(client)
@@ -244,6 +281,7 @@ async def serve_connections(
     try:
         with handle.cancel_scope:
             async with trio.open_nursery() as nursery:
+                handle._handlers = nursery
                 with handle._accepting:
                     await trio.serve_listeners(
                         handle_stream,

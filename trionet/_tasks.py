@@ -48,6 +48,13 @@ def call_of_program(function: Callable[[Argument], Result], argument: Argument) 
     return function(argument)
 
 
+def contains(error: BaseException, *kinds: type[BaseException]) -> bool:
+    """Whether an exception is of one of these kinds, or is a group with one of them."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(kinds) is not None
+    return isinstance(error, kinds)
+
+
 def _without_cancelled(error: BaseException) -> BaseException | None:
     """What is left of an exception if cancellations are left out; nurseries put them into groups."""
     if isinstance(error, BaseExceptionGroup) and error.subgroup(trio.Cancelled) is not None:

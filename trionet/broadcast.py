@@ -28,6 +28,7 @@ from trionet._server import (
     Connection,
     Hosts,
     ServerHandle,
+    check_seconds,
     open_listeners,
     serve_connections,
 )
@@ -35,7 +36,7 @@ from trionet._tasks import open_background_tasks
 from trionet._tls import TLSConfig
 from trionet._transport import Transport, format_address
 from trionet.wire.broadcast import BANNER
-from trionet.wire.feeds import FeedClient, PyonVersion, check_pyon_version, encode_line
+from trionet.wire.feeds import FeedClient, PyonVersion, check_pyon_version, encode_line, encode_name
 from trionet.wire.lines import MAX_MESSAGE_SIZE
 
 logger = logging.getLogger("trionet.broadcast")
@@ -88,7 +89,8 @@ class Broadcaster:
         """Send an object to all receivers of a channel. It is encoded once, and not at all without any.
 
         Raises:
-            TypeError: if PYON cannot carry it (ValueError likewise). Nobody gets it then.
+            TypeError: if PYON cannot carry it (ValueError likewise). Nobody gets it then. Also for a channel
+                that no receiver could ask for.
             RuntimeError: in another thread than the one it is served in: use ``trio.from_thread.run_sync``.
         """
         if self._thread not in (None, threading.get_ident()):
@@ -97,6 +99,8 @@ class Broadcaster:
                 "use it there, with trio.from_thread.run_sync"
             )
         receivers = self._channels.get(channel, ())
+        if not receivers:
+            encode_name(channel)  # nobody ever will, if it is no name
         lines = {version: encode_line(value, version) for version in {one.pyon_version for one in receivers}}
         for receiver in receivers:
             self._put(receiver, lines[receiver.pyon_version])
@@ -246,7 +250,7 @@ async def serve_broadcaster(
 
     Raises:
         OSError: if an address cannot be listened on.
-        ValueError: for a PYON version or a port that there is not.
+        ValueError: for a PYON version, a port or a time that there is not.
         RuntimeError: if the broadcaster is served in another thread already.
 
     Errors: a client that breaks the protocol is disconnected, with one line in the log of
@@ -255,6 +259,7 @@ async def serve_broadcaster(
     Cancellation: connections are closed; objects that have not been sent are lost.
     """
     check_pyon_version(pyon_version)
+    check_seconds("handshake_timeout", handshake_timeout)
     with broadcaster._served():
         handle = BroadcastServer(await open_listeners(host, port, ssl_context, listeners), broadcaster)
         handler = functools.partial(_serve_client, broadcaster, pyon_version, handshake_timeout)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import contextvars
 import errno
 import os
 import sys
@@ -26,7 +25,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trionet._linger import linger_rounds
 from trionet._tasks import open_background_tasks
-from trionet_compat._crossing import Crossing, in_context, is_cancelled
+from trionet_compat._blocking_call import BlockingCall
+from trionet_compat._crossing import in_context, is_cancelled
 from trionet_compat._held import Held
 from trionet_compat._nap import Nap
 from trionet_compat._pause import Pause
@@ -62,9 +62,9 @@ class Portal:
         self._closed: str | None = None  # why it is
         self._failure: BaseException | None = None
         self._exiting = False
-        self._inbox: deque[_Call] = deque()
+        self._inbox: deque[BlockingCall] = deque()
         self._nap = Nap(self._inbox)
-        self._pending: set[_Call] = set()  # used in the portal's thread only
+        self._pending: set[BlockingCall] = set()  # used in the portal's thread only
         self._thread = threading.Thread(target=self._run, name="trionet portal", daemon=True)
         self._thread.start()
         self._ready.wait()
@@ -85,7 +85,7 @@ class Portal:
             Exception: what the function raises.
         """
         self._check_usable()
-        call = _Call(async_fn, args)
+        call = BlockingCall(async_fn, args)
         try:
             self._inbox.append(call)
             if not self._nap.end():
@@ -241,18 +241,19 @@ class Portal:
                 self._pending.add(call)
                 if self._pause is not None:
                     self._pause.begin_call(call.context)
-                self._nursery.start_soon(self._work, call)
+                call.scope = trio.CancelScope()  # now: it may be cancelled before its task has begun
+                self._nursery.start_soon(self._work, call, call.scope)
 
-    async def _work(self, call: _Call) -> None:
+    async def _work(self, call: BlockingCall, scope: trio.CancelScope) -> None:
         """Carry out a call, and those that come soon after it, until one is cancelled."""
-        following: _Call | None = call
-        with trio.CancelScope() as scope:
+        following: BlockingCall | None = call
+        with scope:
             while following is not None:
                 following.scope = scope
                 await in_context(following.context, self._carry_out(following))
                 following = None if scope.cancel_called else self._take_next()
 
-    async def _carry_out(self, call: _Call) -> None:
+    async def _carry_out(self, call: BlockingCall) -> None:
         try:
             try:
                 call.result = await call.async_fn(*call.args)
@@ -273,7 +274,7 @@ class Portal:
                 self._pause.end_call(call.context)
             call.done.release()
 
-    def _take_next(self) -> _Call | None:
+    def _take_next(self) -> BlockingCall | None:
         """The call that follows, if one comes at once and nobody else waits for anything."""
         if self._pause is not None or self._pending or not self._nap.take():
             return None
@@ -333,38 +334,6 @@ class Opened(Generic[T]):
     def abandon(self) -> None:
         """Have the block left soon, without waiting for it. From any thread, at any time."""
         self._portal.run_soon(self._held.cancel)
-
-
-class _Call(Crossing):
-    """A call that a thread waits for.
-
-    Attributes:
-        context: The context variables of that thread.
-        done: Released at the end.
-        scope: Cancels the task that carries it out, while it does.
-        cancelled: Nobody waits any more.
-    """
-
-    __slots__ = ("cancelled", "context", "done", "scope")
-
-    def __init__(self, async_fn: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
-        super().__init__(async_fn, args)
-        self.context = contextvars.copy_context()
-        self.done = threading.Lock()
-        self.done.acquire()
-        self.scope: trio.CancelScope | None = None
-        self.cancelled = False
-
-    def cancel(self) -> None:
-        """Stop it, in the portal's thread; it may have ended, or not have begun."""
-        self.cancelled = True
-        if self.scope is not None:
-            self.scope.cancel()
-
-    def end(self, error: BaseException) -> None:
-        """Have it end with an error."""
-        self.error = error
-        self.done.release()
 
 
 class _Portals:

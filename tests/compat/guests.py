@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import trio
 
-from trionet_compat import guest
+from trionet_compat import _guest
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ def run_program(main: Main[T]) -> T:
         return asyncio.run(watched(), debug=True)
     finally:
         assert complaints == []
-        assert not guest._guests
+        assert not _guest.guests
 
 
 class Block:

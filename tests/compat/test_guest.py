@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from tests.compat.guests import Block, Waiting, echo, fail, run_program
-from trionet_compat import guest
+from trionet_compat import _guest, guest
 
 # -- calls ---------------------------------------------------------------------------------------------------
 
@@ -173,7 +173,7 @@ def test_cancelled_while_the_guest_starts() -> None:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert not guest._guests
+            assert not _guest.guests
 
     run_program(main)
 

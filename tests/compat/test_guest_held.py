@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from tests.compat.guests import Block, echo, fail, run_program
-from trionet_compat import guest
+from trionet_compat import _guest, _homes, guest
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ def test_opening_raises_what_entering_raises() -> None:
     async def main() -> None:
         with pytest.raises(ConnectionRefusedError, match="nobody there"):
             await guest.open_held(refuse())
-        assert not guest._guests
+        assert not _guest.guests
 
     run_program(main)
 
@@ -59,7 +59,7 @@ def test_closing_raises_what_leaving_raises() -> None:
         opened = await guest.open_held(fail_at_end())
         with pytest.raises(OSError, match="flushing failed"):
             await opened.aclose()
-        assert not guest._guests
+        assert not _guest.guests
 
     run_program(main)
 
@@ -69,7 +69,7 @@ def test_what_is_abandoned_is_left_soon() -> None:
         blocks = [Block(), Block()]
         for block in blocks:
             (await guest.open_held(block.open())).abandon()
-        await guest._guests[asyncio.get_running_loop()].wait_ended()
+        await _guest.guests[asyncio.get_running_loop()].wait_ended()
         assert all(block.left for block in blocks)
 
     run_program(main)
@@ -85,7 +85,7 @@ def test_the_guest_lives_as_long_as_somebody_uses_it() -> None:
         await first.aclose()
         assert {await second.run(token)} == tokens
         await second.aclose()
-        assert not guest._guests
+        assert not _guest.guests
         assert await guest.run(token) not in tokens
 
     run_program(main)
@@ -238,7 +238,7 @@ def test_ctrl_c_ends_run_until_complete(of: str) -> None:
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
     assert block.left
-    assert not guest._guests
+    assert not _guest.guests
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -296,6 +296,6 @@ async def test_under_trio_cancelled_while_a_block_is_entered_or_left() -> None:
                 await guest.open_held(block.open())
         assert scope.cancelled_caught
         assert block.left == entered
-    home = guest._trio_home.get()
+    home = _homes._trio_home.get()
     assert home is not None
     await home.wait_ended()

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from trionet_compat import guest
+from trionet_compat import _guest, guest
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,9 +61,9 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     complaints: list[object] = []
     yield made
     made.close()
-    guest._finish_abandoned()
+    _guest.finish_abandoned()
     assert complaints == []
-    assert not guest._guests
+    assert not _guest.guests
 
 
 def test_a_loop_that_is_run_again_and_again(loop: asyncio.AbstractEventLoop) -> None:
@@ -74,9 +74,9 @@ def test_a_loop_that_is_run_again_and_again(loop: asyncio.AbstractEventLoop) -> 
     other = loop.run_until_complete(guest.open_held(Block().open()))
     loop.run_until_complete(opened.aclose())
     assert block.left
-    assert guest._guests
+    assert _guest.guests
     loop.run_until_complete(other.aclose())
-    assert not guest._guests
+    assert not _guest.guests
     assert loop.run_until_complete(guest.run(_echo, 1)) == 1
 
 
@@ -98,7 +98,7 @@ def test_shutting_down_asynchronous_generators_leaves_what_is_open(
     opened = [loop.run_until_complete(guest.open_held(block.open())) for block in blocks]
     loop.run_until_complete(loop.shutdown_asyncgens())
     assert all(block.left for block in blocks)
-    assert not guest._guests
+    assert not _guest.guests
     loop.run_until_complete(opened[0].aclose())  # as programs do at their end
     later = loop.run_until_complete(guest.open_held(Block().open()))
     loop.run_until_complete(later.aclose())
@@ -111,7 +111,7 @@ def test_a_runner_of_asyncio() -> None:
         runner.run(opened[1].aclose())
         assert [block.left for block in blocks] == [False, True, False]
     assert all(block.left for block in blocks)
-    assert not guest._guests
+    assert not _guest.guests
 
 
 async def _opened(block: Block) -> guest.Opened[Block]:
@@ -147,8 +147,8 @@ def test_a_loop_that_is_closed_while_a_guest_begins(rounds: int) -> None:
         loop.call_soon(loop.stop)
         loop.run_forever()
     loop.close()
-    guest._finish_abandoned()
-    assert not guest._guests
+    _guest.finish_abandoned()
+    assert not _guest.guests
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # that is known here
     using.close()
 
@@ -162,7 +162,7 @@ def test_loops_one_after_the_other() -> None:
 
         asyncio.run(main(), debug=bool(number))
         assert block.left
-    assert not guest._guests
+    assert not _guest.guests
 
 
 def test_loops_in_threads_at_the_same_time() -> None:
@@ -178,7 +178,7 @@ def test_loops_in_threads_at_the_same_time() -> None:
     together = threading.Barrier(4)
     with ThreadPoolExecutor(4) as threads:
         assert list(threads.map(lambda number: asyncio.run(main(number)), range(4))) == [False] * 4
-    assert not guest._guests
+    assert not _guest.guests
 
 
 def test_sockets_of_trio_wake_a_sleeping_loop() -> None:
@@ -336,7 +336,7 @@ def test_a_second_loop_of_a_thread_is_refused() -> None:
             asyncio.run(open_block())
         first.run_until_complete(opened.aclose())
     asyncio.run(open_block())
-    assert not guest._guests
+    assert not _guest.guests
 
 
 def test_a_loop_of_a_thread_that_is_gone() -> None:

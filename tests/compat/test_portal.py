@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
+from trionet_compat._blocking_call import BlockingCall
 from trionet_compat.portal import Portal, PortalClosed, current_portal, open_portal
 
 
@@ -209,6 +211,19 @@ def test_ctrl_c_does_not_wait_for_a_function_that_ends_slowly(portal: Portal) ->
 
 
 @pytest.mark.usefixtures("quick_ctrl_c")
+def test_ctrl_c_before_the_task_of_the_call_has_begun(portal: Portal) -> None:
+    call = BlockingCall(trio.sleep_forever, ())
+
+    def interrupt() -> None:
+        portal._inbox.append(call)
+        portal._begin_all()
+        call.cancel()
+
+    portal.call_sync(interrupt)
+    portal.call(wait_all_tasks_blocked)
+    assert call.done.acquire(blocking=False)
+
+
 def test_ctrl_c_while_a_block_is_entered_leaves_it(portal: Portal) -> None:
     @contextlib.asynccontextmanager
     async def slow(*, enters: bool) -> AsyncIterator[None]:

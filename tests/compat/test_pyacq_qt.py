@@ -58,6 +58,27 @@ def test_requests_are_executed_by_the_event_loop(application: Any, server: QtRPC
     assert not server.running()
 
 
+def test_objects_are_deleted_in_the_thread_of_the_event_loop(application: Any, server: QtRPCServer) -> None:
+    deleted: list[int] = []
+
+    class Widget:
+        def __del__(self) -> None:
+            deleted.append(threading.get_ident())
+
+    def use() -> None:
+        client = RPCClient.get_client(server.address)
+        client["kind"]()
+        client.close()
+        again = RPCClient.get_client(server.address)
+        while not deleted:
+            again.ping()
+        again.close_server()
+
+    server["kind"] = Widget
+    _run(application, use)
+    assert deleted == [threading.get_ident()]
+
+
 def test_the_event_loop_goes_on_while_its_thread_waits(application: Any, server: QtRPCServer) -> None:
     mine, theirs = Thing(), Thing()
     timer = QtCore.QTimer()

@@ -262,10 +262,68 @@ def test_objects_are_released_when_their_client_has_gone() -> None:
         assert Thing.alive == before + 1
         client.close()
         again = RPCClient.get_client(server.address)
-        while server._host.objects:  # until the server has noticed
+        while Thing.alive != before:  # until the server has noticed, and its thread comes to it
             again.ping()
-        again["kind"]  # its thread keeps what it works on until it comes to the next request
-        assert Thing.alive == before
+        assert server._host.objects == 0
+
+
+class Widget:
+    """Wants to be deleted where it was made."""
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+
+    def __del__(self) -> None:
+        deleted.append(threading.get_ident() == self.thread)
+
+
+deleted: list[bool] = []
+
+
+@pytest.mark.parametrize("how", ["delete", "collect", "leave", "close", "close in a method"])
+def test_objects_are_deleted_in_the_thread_of_the_server(how: str) -> None:
+    deleted.clear()
+    with running_server(kind=Widget) as server:
+        server["close"] = server.close
+        client = RPCClient.get_client(server.address)
+        widgets = [client["kind"]() for _ in range(3)]
+        match how:
+            case "delete":
+                for widget in widgets:
+                    widget._delete()
+                assert len(deleted) == 3
+            case "collect":
+                for widget in widgets:
+                    widget._set_proxy_options(auto_delete=True)
+                del widget, widgets
+                gc.collect()
+            case "leave":
+                client.close()
+            case "close":
+                client.close_server()
+            case _:
+                with pytest.raises(RuntimeError):
+                    client["close"]()
+        if how in ("collect", "leave"):
+            while len(deleted) < 3:
+                RPCClient.get_client(server.address).ping()
+    assert deleted == [True] * 3
+
+
+def test_what_an_object_does_at_its_end_may_block() -> None:
+    """As a motor that is at the controller of another process, and switches itself off."""
+    switched_off = threading.Event()
+
+    class Motor:
+        def __del__(self) -> None:
+            RPCClient.get_client(controller.address)["off"]()
+            switched_off.set()
+
+    with running_server(off=lambda: None) as controller, running_server(kind=Motor) as server:
+        client = RPCClient.get_client(server.address)
+        client["kind"]()
+        client.close()
+        assert switched_off.wait(60)
 
 
 def test_objects_are_released_when_the_server_that_has_them_has_gone() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.compat.asyncio_programs import Told, port_of, run, wait_nobody_connected
 from tests.network.certificates import Certificates
-from trionet_compat import guest
+from trionet_compat import _guest
 from trionet_compat.sipyco.sync_struct import Notifier, Publisher, Subscriber
 from trionet_compat.sipyco.tools import SimpleSSLConfig
 
@@ -196,7 +196,7 @@ def test_nothing_is_left_when_reception_has_ended_and_nobody_closes() -> None:
             for _ in range(2):
                 await subscriber.connect("127.0.0.1", port)
                 await subscriber.receive_task
-        assert asyncio.get_running_loop() not in guest._guests
+        assert asyncio.get_running_loop() not in _guest.guests
 
     run(main)
 

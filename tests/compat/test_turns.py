@@ -13,7 +13,7 @@ import trio
 from trio._core import _run
 
 from tests.compat.guests import run_program
-from trionet_compat import _turns, guest
+from trionet_compat import _guest, _turns, guest
 
 
 class Block:
@@ -69,13 +69,13 @@ def test_a_socket_that_is_ready_already() -> None:
 
 def test_nothing_happens_while_there_is_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[object] = []
-    take = guest._Guest._take
+    take = _guest.Guest._take
 
     def count(self: Any, turn: Callable[[], object]) -> None:
         taken.append(turn)
         take(self, turn)
 
-    monkeypatch.setattr(guest._Guest, "_take", count)
+    monkeypatch.setattr(_guest.Guest, "_take", count)
 
     async def main() -> None:
         opened = await guest.open_held(Block())

@@ -164,6 +164,10 @@ async def test_arguments_that_make_no_sense() -> None:
     with pytest.raises(ValueError, match="a name must be one line"):
         async with trionet.open_broadcast_receiver("127.0.0.1", 1, "two\nlines"):
             pass
+    with pytest.raises(ValueError, match="a name must be one line"):
+        Broadcaster().broadcast("two\nlines", 1)
+    with pytest.raises(TypeError, match="a name must be text, not 3"):
+        Broadcaster().broadcast(3, 1)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="versions 1 and 2, not 3"):
         await trionet.serve_broadcaster(Broadcaster(), 0, pyon_version=3)  # type: ignore[arg-type]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from typing import Any, Literal
 
@@ -41,6 +42,20 @@ class Target:
     def interrupt(self) -> None:
         raise KeyboardInterrupt
 
+    async def cancel_async(self) -> None:
+        await trio.lowlevel.checkpoint()
+        raise asyncio.CancelledError("of another library")
+
+    def cancel(self) -> None:
+        raise asyncio.CancelledError("of another library")
+
+    def cancel_later(self) -> Awaitable[None]:
+        return self.cancel_async()
+
+    async def exit_in_nursery(self) -> None:
+        async with trio.open_nursery():
+            raise SystemExit(3)
+
 
 SYNC_METHODS: tuple[Literal["inline", "thread"], ...] = ("inline", "thread")
 
@@ -76,3 +91,43 @@ async def test_ctrl_c_leaves_the_server_as_it_is(method: str, sync_methods: Any)
             with pytest.raises(trionet.ConnectionLost):
                 await client.call(method)
     assert [type(error) for error in raised] == [KeyboardInterrupt]
+
+
+@pytest.mark.parametrize("method", ["cancel", "cancel_async", "cancel_later", "exit_in_nursery"])
+@pytest.mark.parametrize("sync_methods", SYNC_METHODS)
+async def test_exceptions_that_are_no_exceptions_end_their_call_only(method: str, sync_methods: Any) -> None:
+    async with open_memory_rpc_client({"it": Target()}, sync_methods=sync_methods) as client:
+        with pytest.raises(trionet.RemoteError, match=r"CancelledError: of another|BaseExceptionGroup"):
+            await client.call(method)
+        assert await client.call("double", 21) == 42
+
+
+async def test_what_a_method_raises_in_the_place_of_its_cancellation() -> None:
+    started = trio.Event()
+
+    class Stubborn:
+        async def wait(self) -> None:
+            started.set()
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise asyncio.CancelledError
+
+    client_end, server_end = trio.testing.memory_stream_pair()
+    await client_end.send_all(
+        b'ARTIQ pc_rpc\nit pyon_v2\n{"action":"call","name":"wait","args":[],"kwargs":{}}\n'
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: trionet.handle_rpc_stream(server_end, {"it": Stubborn()}))
+        await started.wait()
+        await client_end.aclose()
+
+
+async def test_system_exit_in_a_group_ends_a_server_that_may_be_terminated() -> None:
+    client_end, server_end = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        targets = {"it": Target()}
+        nursery.start_soon(lambda: trionet.handle_rpc_stream(server_end, targets, allow_terminate=True))
+        async with trionet.wrap_rpc_stream(client_end) as client:
+            with pytest.raises(trionet.ConnectionLost):
+                await client.call("exit_in_nursery")

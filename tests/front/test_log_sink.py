@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import logging
@@ -178,13 +179,14 @@ async def test_the_record_factory_of_the_program(monkeypatch: pytest.MonkeyPatch
     assert record.source == "s"
 
 
-async def test_an_emit_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("disk full"), asyncio.CancelledError("disk full")])
+async def test_an_emit_that_fails(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
     """It is logged once, and the records behind it are handed on."""
     seen = []
 
     def emit(record: logging.LogRecord) -> None:
         if "bad" in record.getMessage():
-            raise RuntimeError("disk full")
+            raise error
         seen.append(record.getMessage())
 
     async with served(emit) as (service, stream):
@@ -198,15 +200,16 @@ async def test_an_emit_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     assert str(complaint.exc_info[1]) == "disk full"
 
 
-async def test_an_emit_that_ends_the_program() -> None:
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+async def test_an_emit_that_ends_the_program(error: type[BaseException]) -> None:
     def emit(record: logging.LogRecord) -> None:
-        raise KeyboardInterrupt
+        raise error
 
     with pytest.raises(BaseExceptionGroup) as caught:
         async with served(emit) as (_, stream):
             await send(stream, BANNER + b"s:INFO:n:m\n")
             await trio.sleep_forever()
-    assert caught.group_contains(KeyboardInterrupt)
+    assert caught.group_contains(error)
 
 
 async def test_an_async_emit() -> None:

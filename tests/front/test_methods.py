@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import http
 from typing import Any
 
 import pytest
@@ -38,7 +39,7 @@ class Target:
 
     @functools.cached_property
     def cached(self) -> float:
-        return 1.0
+        pytest.fail("this would talk to the instrument")
 
     @staticmethod
     def static(value: int) -> int:
@@ -57,6 +58,33 @@ class Target:
 def test_public_methods() -> None:
     names = list(public_methods(Target()))
     assert names == ["added", "builtin", "class_method", "coroutine", "partial", "static"]
+
+
+async def test_a_description_that_cannot_be_sent_as_it_is() -> None:
+    class Mute:
+        def __repr__(self) -> str:
+            raise RuntimeError("no text")
+
+    class Odd:
+        def method(self, a: int, b: int, c: object) -> None: ...
+
+    Odd.method.__annotations__ = {"a": Mute()}
+    Odd.method.__defaults__ = (http.HTTPStatus.OK, Mute())
+    shown = {1: "(a: <Mute>, b='<HTTPStatus.OK: 200>', c='<Mute>')", 2: "(a: <Mute>, b=200, c='<Mute>')"}
+    for version, signature in shown.items():
+        async with open_memory_rpc_client({"it": Odd()}, pyon_version=version) as client:
+            assert client.pyon_version == version
+            described = await client.describe()
+            assert described.methods["method"].signature == signature
+
+
+def test_methods_in_slots() -> None:
+    class Slots:
+        __slots__ = ("data", "method", "unset")
+
+    target: Any = Slots()
+    target.method, target.data = min, 1
+    assert public_methods(target) == {"method": min}
 
 
 def test_description() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import gc
@@ -242,10 +243,33 @@ async def test_per_connection_targets() -> None:
     assert left == [made[2]]
 
 
+async def test_a_factory_that_fails_ends_its_connection_only(caplog: pytest.LogCaptureFixture) -> None:
+    failures: list[BaseException] = [ValueError("no camera"), asyncio.CancelledError("no camera")]
+
+    def make() -> Stage:
+        if failures:
+            raise failures.pop()
+        return Stage()
+
+    async with trio.open_nursery() as nursery:
+        targets = {"stage": trionet.per_connection(make)}
+        server: trionet.RpcServer = await nursery.start(trionet.serve_rpc, targets, 0)
+        for _ in range(2):
+            with pytest.raises(trionet.ConnectionLost):
+                async with trionet.open_rpc_client("127.0.0.1", server.port):
+                    pass
+        async with trionet.open_rpc_client("127.0.0.1", server.port) as client:
+            assert await client.call("echo", 1) == 1
+        await server.aclose()
+    reasons = [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
+    assert reasons == ["no camera", "no camera"]
+
+
 @pytest.mark.parametrize(
     ("targets", "error"),
     [
         ({"two words": Stage()}, ValueError),
+        ({"a\x07bell": Stage()}, ValueError),
         ({"": Stage()}, ValueError),
         ({"stage": Stage}, TypeError),
         ({"stage": lambda: Stage()}, TypeError),

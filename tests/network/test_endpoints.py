@@ -148,6 +148,49 @@ async def test_what_is_no_port(port: Any, error: type[Exception]) -> None:
                 raise AssertionError
 
 
+@pytest.mark.parametrize("seconds", [-1, float("nan")])
+@pytest.mark.parametrize(
+    "serve",
+    [
+        functools.partial(trionet.serve_rpc, {}),
+        functools.partial(trionet.serve_publisher, {}),
+        functools.partial(trionet.serve_broadcaster, trionet.Broadcaster()),
+        trionet.serve_log_sink,
+    ],
+)
+async def test_times_that_make_no_sense(serve: Any, seconds: float) -> None:
+    with pytest.raises(ValueError, match="handshake_timeout must be at least 0 s"):
+        await serve(0, handshake_timeout=seconds)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"description": 5}, TypeError),
+        ({"description": b"laser"}, TypeError),
+        ({"max_message_size": 0}, ValueError),
+    ],
+)
+async def test_options_that_every_client_would_fail_with(
+    options: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=next(iter(options))):
+        await trionet.serve_rpc({}, 0, **options)
+
+
+async def test_a_client_must_be_able_to_call() -> None:
+    async with serving() as server:
+        with pytest.raises(ValueError, match="max_pending_calls"):
+            async with trionet.open_rpc_client("127.0.0.1", server.port, max_pending_calls=0):
+                pass
+
+
+async def test_attempts_without_a_pause() -> None:
+    with pytest.raises(ValueError, match="retry_interval"):
+        async with trionet.open_best_effort_rpc_client("127.0.0.1", 1, "t", retry_interval=0):
+            pass
+
+
 async def test_refused() -> None:
     async with serving() as server:
         port = server.port
@@ -243,6 +286,26 @@ async def test_aclose_without_grace_cuts() -> None:
     assert not stage.arrived
 
 
+@pytest.mark.parametrize("grace", [0.0, 30.0])
+async def test_a_method_cannot_close_its_own_server(grace: float) -> None:
+    class Closing:
+        async def close(self) -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(server.aclose, grace)
+
+        async def have_it_closed(self) -> None:
+            outside.start_soon(server.aclose, grace)
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as outside:
+            server = await outside.start(trionet.serve_rpc, {"it": Closing()}, 0)
+            async with trionet.open_rpc_client("127.0.0.1", server.port) as client:
+                with pytest.raises(trionet.RemoteError, match="ExceptionGroup"):
+                    await client.call("close")
+                with contextlib.suppress(trionet.ConnectionLost):
+                    await client.call("have_it_closed")
+
+
 async def test_the_cancel_scope_stops_at_once() -> None:
     stage = Stage()
     async with trio.open_nursery() as nursery:
@@ -262,6 +325,19 @@ async def test_listeners_of_ones_own() -> None:
 
 
 # -- TLS ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no Unix sockets")
+async def test_a_unix_socket_has_no_host_and_port(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    sock = trio.socket.socket(socket.AF_UNIX)
+    await sock.bind(path)
+    sock.listen()
+    async with serving(listeners=[trio.SocketListener(sock)]) as server:
+        assert server.addresses == ()
+        async with trionet.wrap_rpc_stream(await trio.open_unix_socket(path)) as client:
+            assert client.peer == path
+            assert await client.call("echo", 1) == 1
 
 
 async def test_tls_with_pinned_certificates(certificates: Certificates) -> None:

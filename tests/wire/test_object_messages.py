@@ -114,6 +114,11 @@ def test_request_that_could_not_be_answered_is_refused(frames: list[bytes]) -> N
         decode_request(frames)
 
 
+def test_result_that_is_wanted_in_no_known_way_is_refused() -> None:
+    with pytest.raises(ValueError, match="return_type must be one of auto, proxy, value, not 'copy'"):
+        encode_request(MsgpackSerializer(), 1, "ping", None, "copy")  # type: ignore[arg-type]
+
+
 def test_number_is_read_as_upstream_reads_it() -> None:
     request = decode_request([b" 8 ", b"ping", b"auto", b"msgpack", b""])
     assert request.number == 8

@@ -16,10 +16,11 @@ from trionet._server import (
     Connection,
     Hosts,
     ServerHandle,
+    check_seconds,
     open_listeners,
     serve_connections,
 )
-from trionet._tasks import call_of_program
+from trionet._tasks import call_of_program, contains
 from trionet._tls import TLSConfig
 from trionet._transport import Transport
 from trionet.wire.errors import RemoteProtocolError
@@ -109,7 +110,7 @@ async def serve_log_sink(
 
     Raises:
         OSError: if an address cannot be listened on.
-        ValueError: for a port that there cannot be.
+        ValueError: for a limit or a time that makes no sense, or a port that there cannot be.
         TypeError: for an async ``emit``.
 
     Errors: what ``emit`` raises is logged, once for each connection, and counted; the next record follows.
@@ -155,6 +156,9 @@ class Service:
     def __init__(self, emit: Emit | None, max_record_size: int, handshake_timeout: float) -> None:
         if inspect.iscoroutinefunction(emit):
             raise TypeError("emit must be an ordinary function, not an async one")
+        if max_record_size < 1:
+            raise ValueError(f"max_record_size must be at least 1, not {max_record_size}")
+        check_seconds("handshake_timeout", handshake_timeout)
         self._emit = emit if emit is not None else handle_forwarded
         self._max_record_size = max_record_size
         self._handshake_timeout = handshake_timeout
@@ -192,7 +196,9 @@ class Service:
                     self.records += 1
                     try:
                         call_of_program(self._emit, make_record(message))
-                    except Exception:
+                    except BaseException as error:
+                        if contains(error, KeyboardInterrupt, SystemExit):
+                            raise
                         self.failed_records += 1
                         if not failure_reported:
                             logger.exception("%s: a record could not be logged here", transport.peer)

@@ -138,6 +138,8 @@ class ObjectHost:
         access: What clients may do.
         addresses: Our own, as clients know them.
         close: Called when a client ends the server.
+        discard: Called with a list of objects that nobody has a proxy to any more. It may empty it later, in
+            another thread: wherever that happens, the objects may be deleted.
     """
 
     def __init__(self, namespace: MutableMapping[str, Any], access: Access, max_proxies: int) -> None:
@@ -145,11 +147,12 @@ class ObjectHost:
         self.access = access
         self.addresses: set[str] = set()
         self.close: Callable[[Holder], None] = lambda caller: None
+        self.discard: Callable[[list[Any]], None] = list.clear
         self._max_proxies = max_proxies
         self._table = ObjectTable()
         self._holders: set[Holder] = set()
-        # Results may be written in other threads. The last reference may go, and whatever an object does then
-        # may need the lock once more.
+        # Results may be written in other threads. Taken again by the garbage collector, which may delete what
+        # makes calls of its own.
         self._lock = threading.RLock()
 
     @property
@@ -166,7 +169,13 @@ class ObjectHost:
         """A holder has gone. It gets no references any more."""
         with self._lock:
             self._holders.discard(holder)
-            self._table.release_all(holder)
+            dropped = self._table.release_all(holder)
+        self.discard(dropped)  # not with the lock: what an object does at its end may take long
+
+    def _release(self, numbers: tuple[int, int], holder: Holder) -> None:
+        with self._lock:
+            dropped = self._table.release(*numbers, holder)
+        self.discard(dropped)
 
     def resolve(self, reference: ProxyReference, holder: Holder) -> Any:
         """What a reference stands for that has come from a holder.
@@ -203,8 +212,8 @@ class ObjectHost:
             yield refer
         except BaseException:
             for numbers in made:
-                with self._lock, contextlib.suppress(KeyError):  # the holder has gone meanwhile
-                    self._table.release(*numbers, holder)
+                with contextlib.suppress(KeyError):  # the holder has gone meanwhile
+                    self._release(numbers, holder)
             raise
 
     def refer(self, value: Any, holder: Holder) -> ProxyReference:
@@ -331,8 +340,7 @@ class ObjectHost:
     def _delete(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
         options = _Reader(self, request, holder).options
         numbers = _need(options, "obj_id", int), _need(options, "ref_id", int)
-        with self._lock:
-            self._table.release(*numbers, holder)
+        self._release(numbers, holder)
         return lambda: None
 
     def _close(self, request: ObjectRequest, holder: Holder) -> Callable[[], Any]:
@@ -359,8 +367,15 @@ _ACTIONS: Final[dict[str, Callable[[ObjectHost, ObjectRequest, Holder], Callable
     "delete": ObjectHost._delete,
     "close": ObjectHost._close,
 }
-#: Those that have nothing to do with the objects themselves: they wait for nobody.
-IMMEDIATE: Final = frozenset({"ping", "clock", "delete", "close"})
+_IMMEDIATE: Final = frozenset({"ping", "clock", "close"})
+
+
+def is_immediate(request: ObjectRequest) -> bool:
+    """Whether a request has nothing to do with the objects themselves: such a one waits for nobody.
+
+    Who waits for the end of a reference wants to know that the object has gone, wherever objects are deleted.
+    """
+    return request.action in _IMMEDIATE or (request.action == "delete" and not request.wants_reply)
 
 
 def _need(options: dict[str, Any], key: str, kind: type, default: Any = None) -> Any:

@@ -22,7 +22,7 @@ from outcome import Outcome, capture
 from trionet._server import Connection
 from trionet._tasks import open_background_tasks
 from trionet._zmtp_stream import ZmtpStream
-from trionet.objects._host import IMMEDIATE, ObjectHost
+from trionet.objects._host import ObjectHost, is_immediate
 from trionet.objects._incoming import ClientLeft, Incoming
 from trionet.objects._links import Links
 from trionet.wire.errors import CallInfo, RemoteProtocolError, TrionetError
@@ -184,7 +184,7 @@ class Session:
         if callable(methods) and request.action == "close":
             self._close_in_order(methods, request, act)
             return
-        if methods == "inline" or request.action in IMMEDIATE:
+        if methods == "inline" or is_immediate(request):
             answer = self._execute(request, act)
             if answer is not None:
                 await self._begin_or_forget(request, answer)

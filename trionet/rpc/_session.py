@@ -19,7 +19,8 @@ from typing import Any, Final, Literal
 import trio
 from outcome import Error, Outcome, Value
 
-from trionet._server import Connection, check_named
+from trionet._server import Connection, check_named, check_seconds
+from trionet._tasks import contains
 from trionet._transport import Transport
 from trionet.rpc.methods import Method, describe, public_methods
 from trionet.wire.errors import RemoteProtocolError
@@ -79,14 +80,19 @@ class Service:
     ) -> None:
         check_named("targets", targets, "objects")
         for name, target in targets.items():
-            if name.split() != [name]:
-                raise ValueError(f"a target name must be one word, not {name!r}")
+            if name.split() != [name] or not name.isprintable():
+                raise ValueError(f"a target name must be one word of printable characters, not {name!r}")
             if inspect.isclass(target) or inspect.isroutine(target):
                 raise TypeError(
                     f"target {name!r} is a class or function: give an object, or per_connection()"
                 )
         if sync_methods not in ("inline", "thread"):
             raise ValueError(f"sync_methods must be 'inline' or 'thread', not {sync_methods!r}")
+        if not isinstance(description, str | None):
+            raise TypeError(f"a description must be text, not {description!r}")
+        if max_message_size < 1:
+            raise ValueError(f"max_message_size must be at least 1, not {max_message_size}")
+        check_seconds("handshake_timeout", handshake_timeout)
         check_pyon_version(pyon_version)
         self.targets = dict(targets)
         self.target_names = tuple(targets)
@@ -224,12 +230,13 @@ class Session:
             self.out.append(self.wire.send_result(await self._execute(request)))
         except _ClientLeft:
             raise
-        except SystemExit as error:
-            if service.allow_terminate:
+        except BaseException as error:
+            if contains(error, trio.Cancelled, KeyboardInterrupt):
+                raise
+            if service.allow_terminate and contains(error, SystemExit):
                 service.terminate()
                 raise _ClientLeft from None  # without an answer, as upstream
-            self._answer_failure(error)
-        except Exception as error:
+            # Whatever else it is, such as asyncio.CancelledError: it ends this call, and not the server.
             self._answer_failure(error)
         finally:
             service.calls_in_flight -= 1
@@ -245,7 +252,8 @@ class Session:
             case Call(method, args, kwargs):
                 return await self._call(method, args, kwargs)
             case ListMethods():
-                return describe(self.target, self.methods, self.service.allow_terminate)
+                terminate = self.service.allow_terminate
+                return describe(self.target, self.methods, terminate, self.wire.pyon_version)
             case BadRequest(error):
                 raise error
 
@@ -291,7 +299,9 @@ class Session:
             nursery.start_soon(self._listen, nursery.cancel_scope)
             try:
                 outcome = Value(await work)
-            except (Exception, SystemExit, KeyboardInterrupt) as error:  # out here, they would be in a group
+            except BaseException as error:  # out here, it would be in a group
+                if contains(error, trio.Cancelled):
+                    raise
                 outcome = Error(error)
             nursery.cancel_scope.cancel()
         if outcome is None:

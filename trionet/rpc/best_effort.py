@@ -100,12 +100,14 @@ async def open_best_effort_rpc_client(
         logger: Where outages, failed attempts and their reasons are told, once per outage.
 
     Raises:
-        ValueError: for a port that there cannot be.
+        ValueError: for a port that there cannot be, or times that make no sense.
         OSError: if a file of a `TLSIdentity` cannot be used.
 
     Whatever the server does, nothing is raised.
     """
     check_port(port)
+    if not retry_interval > 0:
+        raise ValueError(f"retry_interval must be more than 0 s, not {retry_interval}")
     context = client_context(ssl_context)
     best_effort = BestEffortRpcClient()
     keeper = _Keeper(

@@ -56,6 +56,8 @@ class RpcClient:
         handshake_timeout: float,
         pyon_version: PyonVersion,
     ) -> None:
+        if max_pending_calls < 1:
+            raise ValueError(f"max_pending_calls must be at least 1, not {max_pending_calls}")
         self.peer = transport.peer
         self._transport = transport
         self._nursery = nursery
@@ -293,7 +295,8 @@ async def open_rpc_client(
     Raises:
         OSError: if the server cannot be reached: ConnectionRefusedError, TimeoutError, ...
         IncompatibleServer: if it does not have the target.
-        ValueError: for `AUTO`, if it has not exactly one target; for a port that there cannot be.
+        ValueError: for `AUTO`, if it has not exactly one target; for a port that there cannot be; if not
+            even one call may be outstanding.
         RemoteProtocolError: if it is no RPC server.
         ConnectionLost: if it closes the connection in the handshake.
 

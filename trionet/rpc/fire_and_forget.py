@@ -20,7 +20,7 @@ from trio_util import AsyncBool
 from trionet._tasks import open_background_tasks
 from trionet.rpc.best_effort import BestEffortRpcClient
 from trionet.rpc.client import RpcClient, RpcProxy
-from trionet.rpc.methods import Method
+from trionet.rpc.methods import Method, is_computed
 
 logger = logging.getLogger("trionet.rpc")
 
@@ -110,7 +110,7 @@ class FireAndForget:
         target = self._target
         if isinstance(target, BestEffortRpcClient):
             return functools.partial(target.call, name)
-        if not isinstance(inspect.getattr_static(type(target), name, None), property):
+        if not is_computed(target, name):
             method = getattr(target, name)
             if callable(method):
                 return method  # type: ignore[no-any-return]

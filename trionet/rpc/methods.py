@@ -1,19 +1,23 @@
 """What of an object can be called from outside, and how it is described.
 
 Public means: an attribute that `dir()` lists, whose name does not begin with an underscore, and that is
-callable. Properties are not looked at: reading one may talk to the instrument.
+callable. Properties, cached ones too, are not looked at: reading one may talk to the instrument.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from trionet import pyon
+from trionet.pyon import v1
+from trionet.wire.feeds import PyonVersion
 
 Method = Callable[..., Any]
+Encode = Callable[[Any], str]
 
 #: How `terminate` is listed; sipyco's description has the same fields, in this order.
 _TERMINATE: Final = (
@@ -33,7 +37,7 @@ def public_methods(target: object) -> dict[str, Method]:
     """The methods of `target` that clients may call, by name, sorted."""
     methods = {}
     for name in sorted(dir(target)):
-        if name.startswith("_") or _is_property(target, name):
+        if name.startswith("_") or is_computed(target, name):
             continue
         try:
             method = getattr(target, name)
@@ -44,26 +48,40 @@ def public_methods(target: object) -> dict[str, Method]:
     return methods
 
 
-def _is_property(target: object, name: str) -> bool:
+def is_computed(target: object, name: str) -> bool:
+    """Whether reading an attribute runs code of the class, as with a property; that of a slot does not."""
     for cls in type(target).__mro__:
         if name in cls.__dict__:
-            return inspect.isdatadescriptor(cls.__dict__[name])
+            found = cls.__dict__[name]
+            if isinstance(found, functools.cached_property):
+                return True
+            return inspect.isdatadescriptor(found) and not inspect.ismemberdescriptor(found)
     return False
 
 
-def describe(target: object, methods: Mapping[str, Method], allow_terminate: bool) -> dict[str, Any]:
+def describe(
+    target: object, methods: Mapping[str, Method], allow_terminate: bool, pyon_version: PyonVersion = 2
+) -> dict[str, Any]:
     """The documentation of a target, as `get_rpc_method_list` returns it.
 
     Upstream fails as a whole on one odd annotation or default; here, what has no PYON form is described by
     its text, and a method without a signature by ``(*args, **kwargs)``.
+
+    Args:
+        target: The object.
+        methods: Those of its methods that are described.
+        allow_terminate: Whether there is a `terminate`, too.
+        pyon_version: The form in which the description can be sent: a default that version 1 does not carry
+            may be one that version 2 does.
     """
-    described: dict[str, Any] = {name: _describe_method(method) for name, method in methods.items()}
+    encode = v1.encode if pyon_version == 1 else pyon.encode
+    described: dict[str, Any] = {name: _describe_method(method, encode) for name, method in methods.items()}
     if allow_terminate:
         described["terminate"] = _TERMINATE
     return {"docstring": inspect.getdoc(target), "methods": described}
 
 
-def _describe_method(method: Method) -> tuple[dict[str, Any], str | None]:
+def _describe_method(method: Method, encode: Encode) -> tuple[dict[str, Any], str | None]:
     doc = inspect.getdoc(method)
     try:
         spec = inspect.getfullargspec(method)
@@ -73,28 +91,36 @@ def _describe_method(method: Method) -> tuple[dict[str, Any], str | None]:
         "args": spec.args,
         "varargs": spec.varargs,
         "varkw": spec.varkw,
-        "defaults": None if spec.defaults is None else tuple(map(_presentable, spec.defaults)),
+        "defaults": None
+        if spec.defaults is None
+        else tuple(_presentable(value, encode) for value in spec.defaults),
         "kwonlyargs": spec.kwonlyargs,
         "kwonlydefaults": spec.kwonlydefaults
-        and {name: _presentable(value) for name, value in spec.kwonlydefaults.items()},
+        and {name: _presentable(value, encode) for name, value in spec.kwonlydefaults.items()},
         "annotations": {name: _annotation_name(value) for name, value in spec.annotations.items()},
     }, doc
 
 
-def _presentable(default: Any) -> Any:
+def _presentable(default: Any, encode: Encode) -> Any:
     try:
-        pyon.encode(default)
+        encode(default)
     except (TypeError, ValueError):
-        return repr(default)
+        return _text(repr, default)
     return default
 
 
 def _annotation_name(annotation: Any) -> str:
-    if isinstance(annotation, str):
-        return annotation
     if isinstance(annotation, type) and not hasattr(annotation, "__args__"):
         return annotation.__name__
-    return str(annotation).removeprefix("typing.")
+    return _text(str, annotation).removeprefix("typing.")
+
+
+def _text(function: Callable[[Any], str], value: Any) -> str:
+    """What `str` or `repr` says of a value, if they do."""
+    try:
+        return f"{function(value)}"
+    except Exception:
+        return f"<{type(value).__name__}>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,12 +109,14 @@ async def serve_rpc(
 
     Raises:
         OSError: if an address cannot be listened on.
-        ValueError: for a target name with spaces, or a port that there cannot be.
-        TypeError: if `targets` is no mapping; for a class or function as a target, which are probably meant
-            for `per_connection`.
+        ValueError: for a target name that is not one word, a limit or a time that makes no sense, or a port
+            that there cannot be.
+        TypeError: if `targets` is no mapping, or `description` no text; for a class or function as a target,
+            which are probably meant for `per_connection`.
 
-    Errors: what a method raises goes to its caller. A client that breaks the protocol is disconnected,
-    with one line in the log of ``trionet.rpc``; others do not notice.
+    Errors: what a method raises goes to its caller, but for KeyboardInterrupt, which ends the server. A
+    client that breaks the protocol is disconnected, with one line in the log of ``trionet.rpc``; others do
+    not notice.
 
     Cancellation: connections are closed, async calls cancelled; a thread that runs a method is waited for.
     """

@@ -18,6 +18,7 @@ from trionet._server import (
     Hosts,
     ServerHandle,
     check_named,
+    check_seconds,
     open_listeners,
     serve_connections,
 )
@@ -136,8 +137,8 @@ async def serve_publisher(
         OSError: if an address cannot be listened on.
         RuntimeError: if a notifier is published already.
         TypeError: if `notifiers` is no mapping, or something in it no `Notifier`.
-        ValueError: for a name with a line feed, a `max_backlog` below 0, a port that there cannot be, or an
-            unknown PYON version.
+        ValueError: for a name with a line feed, a `max_backlog` or a time below 0, a port that there cannot
+            be, or an unknown PYON version.
 
     Errors: a client that wants what is not published, or breaks the protocol, is disconnected with one line
     in the log of ``trionet.sync_struct``, and so is a subscriber of a structure that PYON cannot carry.
@@ -146,6 +147,7 @@ async def serve_publisher(
     Cancellation: connections are closed; changes that have not been sent are lost.
     """
     check_pyon_version(pyon_version)
+    check_seconds("handshake_timeout", handshake_timeout)
     if max_backlog < 0:
         raise ValueError(f"max_backlog must be at least 0, not {max_backlog}")
     check_named("notifiers", notifiers, "notifiers")

@@ -53,7 +53,10 @@ def encode_name(name: str) -> bytes:
 
     Raises:
         ValueError: for a name that no line can carry: one with a line feed or a lone surrogate.
+        TypeError: for what is no text.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"a name must be text, not {name!r}")
     line = name.encode() + b"\n"
     if line.count(b"\n") > 1:
         raise ValueError(f"a name must be one line, not {name!r}")

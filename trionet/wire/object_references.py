@@ -88,8 +88,11 @@ class ObjectTable:
             self._held.setdefault(holder, set()).add((object_id, reference_id))
         return entry.value
 
-    def release(self, object_id: int, reference_id: int, holder: object) -> None:
+    def release(self, object_id: int, reference_id: int, holder: object) -> list[Any]:
         """A holder needs a reference no more.
+
+        Returns:
+            The object, if that was the last reference to it.
 
         Raises:
             KeyError: if it does not hold it.
@@ -103,13 +106,15 @@ class ObjectTable:
         lent = self._lent.get(holder, {})
         if lent.get(object_id) == reference_id:
             del lent[object_id]
-        self._drop(object_id, reference_id, holder)
+        return self._drop(object_id, reference_id, holder)
 
-    def release_all(self, holder: object) -> None:
-        """A holder has gone."""
+    def release_all(self, holder: object) -> list[Any]:
+        """A holder has gone. Returns the objects to which there are no references any more."""
         self._lent.pop(holder, None)
+        dropped: list[Any] = []
         for object_id, reference_id in self._held.pop(holder, ()):
-            self._drop(object_id, reference_id, holder)
+            dropped += self._drop(object_id, reference_id, holder)
+        return dropped
 
     def _find(self, object_id: int, reference_id: int) -> _Entry:
         entry = self._entries.get(object_id)
@@ -117,15 +122,17 @@ class ObjectTable:
             raise _not_held(object_id, reference_id)
         return entry
 
-    def _drop(self, object_id: int, reference_id: int, holder: object) -> None:
+    def _drop(self, object_id: int, reference_id: int, holder: object) -> list[Any]:
         entry = self._entries[object_id]
         holders = entry.holders[reference_id]
         holders.discard(holder)
         if not holders:
             del entry.holders[reference_id]
-        if not entry.holders:
-            del self._entries[object_id]
-            del self._ids[_identity(entry.value)]
+        if entry.holders:
+            return []
+        del self._entries[object_id]
+        del self._ids[_identity(entry.value)]
+        return [entry.value]
 
 
 def _identity(value: Any) -> int | tuple[int, int]:

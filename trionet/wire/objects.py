@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from trionet.wire.errors import RemoteError, RemoteProtocolError
 from trionet.wire.object_values import SERIALIZERS, Serializer
@@ -26,6 +26,7 @@ from trionet.wire.zmtp_frames import Frame
 
 #: What a client wants of a result: a copy if its type has one; a proxy; a copy if at all possible.
 ReturnType = Literal["auto", "proxy", "value"]
+_RETURN_TYPES: Final = get_args(ReturnType)
 
 #: The number of requests that are not answered.
 NO_REPLY: Final = -1
@@ -103,7 +104,10 @@ def encode_request(
 
     Raises:
         TypeError: if the options cannot be written (ValueError likewise).
+        ValueError: for another `return_type`: servers take it for ``"value"``.
     """
+    if return_type not in _RETURN_TYPES:
+        raise ValueError(f"return_type must be one of {', '.join(_RETURN_TYPES)}, not {return_type!r}")
     return [
         b"%d" % number,
         action.encode(),

@@ -146,7 +146,7 @@ class _Connection:
         self._codec: Codec = V1
 
     @property
-    def pyon_version(self) -> int:
+    def pyon_version(self) -> PyonVersion:
         """The encoding in use behind the handshake: 1 or 2."""
         return 2 if self._codec is V2 else 1
 

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -125,6 +126,7 @@ class RPCServer:
         self._closed = False
         self._is_ending = False
         self._inbox = self._make_inbox()
+        self._discarded: deque[list[Any]] = deque()
         self._holder = _ThisProcess()
         self._portal = current_portal()
         self._ended = trio.Event()
@@ -150,6 +152,7 @@ class RPCServer:
             self._inbox.serve_until(lambda: self._closed)
         finally:
             self._close_now()
+            self._delete_discarded()
 
     def run_lazy(self) -> None:
         """Have this thread work on requests whenever it waits for results. Raises as `run_forever` does."""
@@ -173,6 +176,8 @@ class RPCServer:
             self._inbox.put(lambda: self._portal.run_soon(self._begin_to_end))
             self._portal.call(_wait_a_moment, self._ended)
         self._close_now()
+        if own:
+            self._delete_discarded()
 
     def _close_now(self) -> None:
         with contextlib.suppress(PortalClosed):
@@ -185,6 +190,12 @@ class RPCServer:
         RPCServer.unregister_server(self)
         atexit.unregister(self._atexit)
         self._inbox.wake()
+
+    def _delete_discarded(self) -> None:
+        """In the thread of the server."""
+        with contextlib.suppress(IndexError):
+            while True:
+                self._discarded.popleft().clear()
 
     def _atexit(self) -> None:
         if not self._closed:
@@ -251,6 +262,7 @@ class RPCServer:
                 service = service_of(server)
                 service.links = BlockingLinks(service.nursery, LinkOptions(), service.host, {})
                 service.host.close = partial(self._close_host, service.host.close)
+                service.host.discard = self._discard
                 service.host.admit(self._holder)
                 self._holder.server_address = server.address
                 task_status.started(server)
@@ -280,6 +292,12 @@ class RPCServer:
             self._is_ending = True
             close(caller)
             self._finish()  # before the client that has asked for it knows
+
+    def _discard(self, objects: list[Any]) -> None:
+        """Have objects deleted in the thread that has made them; widgets of Qt insist on that."""
+        if objects:
+            self._discarded.append(objects)
+            self._inbox.put(self._delete_discarded)
 
     def _begin_to_end(self) -> None:
         self._host.close(self._holder)
