@@ -385,7 +385,7 @@ async def test_an_echo_without_a_message_is_a_message(scheme: str) -> None:
             async with open_raw_client(scheme, rig.port) as peer:
                 await peer.send([1, None])
                 assert (await events.receive()).event == ExpMessage.EXPINIT
-                assert await peer.receive() == b"[1, null]"
+                await peer.receive_exactly(b"[1, null]")
 
 
 @both_schemes
