@@ -6,7 +6,8 @@ import contextlib
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Mapping
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -160,13 +161,22 @@ def reset(stream: trio.SocketStream) -> None:
     stream.socket.close()
 
 
-def unused_port(scheme: str) -> int:
-    """A port that nobody listens on."""
+@contextlib.contextmanager
+def unused_port(scheme: str) -> Iterator[int]:
+    """A port that nobody listens on, in a block in which the test may.
+
+    For TCP it is kept meanwhile, where the system allows to listen on it nevertheless: no other socket is
+    given it, nor connects from it. What is bound for UDP would get the datagrams.
+    """
     kind = socket.SOCK_STREAM if scheme == "tcp" else socket.SOCK_DGRAM
     with socket.socket(socket.AF_INET, kind) as placeholder:
+        if sys.platform == "linux":
+            placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         placeholder.bind((LOOPBACK, 0))
         port: int = placeholder.getsockname()[1]
-    return port
+        if scheme != "tcp" or sys.platform != "linux":
+            placeholder.close()
+        yield port
 
 
 class Rigs:

@@ -349,12 +349,12 @@ async def test_several_that_wait_for_a_full_socket(monkeypatch: pytest.MonkeyPat
 
 async def test_a_message_is_sent_although_the_one_before_was_refused() -> None:
     """The system tells about the first one when the second one is to be sent, and does not send that."""
-    port = unused_port("udp")
-    async with open_communicator(loopback("udp", port)) as client:
-        await client.send([1, "nobody is there"])
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as rig:
-            rig.bind(("127.0.0.1", port))
-            rig.setblocking(False)
-            with trio.move_on_after(0.02):
-                await client.init("at once")
-            assert rig.recv(100) == b'[1, "at once"]'
+    with unused_port("udp") as port:
+        async with open_communicator(loopback("udp", port)) as client:
+            await client.send([1, "nobody is there"])
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as rig:
+                rig.bind(("127.0.0.1", port))
+                rig.setblocking(False)
+                with trio.move_on_after(0.02):
+                    await client.init("at once")
+                assert rig.recv(100) == b'[1, "at once"]'

@@ -198,22 +198,23 @@ async def test_status_is_not_answered_by_what_ready_has_asked(scheme: str) -> No
 
 @both_schemes
 async def test_ready_waits_until_every_rig_confirms(scheme: str) -> None:
-    ports = {name: unused_port(scheme) for name in NAMES}
-    uris = {name: loopback(scheme, port) for name, port in ports.items()}
+    with contextlib.ExitStack() as stack:
+        ports = {name: stack.enter_context(unused_port(scheme)) for name in NAMES}
+        uris = {name: loopback(scheme, port) for name, port in ports.items()}
 
-    async def be_a_rig(uri: str) -> None:
-        async with open_listener(uri):
-            await trio.sleep_forever()
+        async def be_a_rig(uri: str) -> None:
+            async with open_listener(uri):
+                await trio.sleep_forever()
 
-    async with open_services(uris) as services, trio.open_nursery() as rigs:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(services.ready, 60)
-            for uri in uris.values():
-                await trio.testing.wait_all_tasks_blocked()
-                assert nursery.child_tasks
-                rigs.start_soon(be_a_rig, uri)
-        assert all(rig.statistics().confirmed >= 1 for rig in services.values())
-        rigs.cancel_scope.cancel()
+        async with open_services(uris) as services, trio.open_nursery() as rigs:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(services.ready, 60)
+                for uri in uris.values():
+                    await trio.testing.wait_all_tasks_blocked()
+                    assert nursery.child_tasks
+                    rigs.start_soon(be_a_rig, uri)
+            assert all(rig.statistics().confirmed >= 1 for rig in services.values())
+            rigs.cancel_scope.cancel()
 
 
 @both_schemes

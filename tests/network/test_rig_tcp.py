@@ -65,17 +65,17 @@ async def test_large_messages() -> None:
 
 
 async def test_a_listener_that_was_restarted_on_its_port() -> None:
-    port = unused_port("tcp")
-    uri = loopback("tcp", port)
-    async with open_communicator(uri, connect_first=False) as client:
-        for number in range(3):
-            async with open_listener(uri) as rig:
-                with rig.open_events() as events:
-                    await client.init(number)
-                    assert (await events.receive()).data == [number]
-            # Before it has noticed the end, it may use the old connection once more.
-            with pytest.raises((ConnectionRefusedError, trionet.ConnectionLost)):
-                await client.init("nobody is there")
+    with unused_port("tcp") as port:
+        uri = loopback("tcp", port)
+        async with open_communicator(uri, connect_first=False) as client:
+            for number in range(3):
+                async with open_listener(uri) as rig:
+                    with rig.open_events() as events:
+                        await client.init(number)
+                        assert (await events.receive()).data == [number]
+                # Before it has noticed the end, it may use the old connection once more.
+                with pytest.raises((ConnectionRefusedError, trionet.ConnectionLost)):
+                    await client.init("nobody is there")
 
 
 @pytest.mark.parametrize("how", ["closed", "reset"])
