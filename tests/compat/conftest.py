@@ -8,7 +8,7 @@ import pytest
 
 from trionet_compat.iblutil.io.net.app import EchoProtocol
 from trionet_compat.portal import Portal, open_portal
-from trionet_compat.pyacq.core.rpc import _connections, processspawner
+from trionet_compat.pyacq.core.rpc import RPCClient, _connections, processspawner
 from trionet_compat.pyacq.core.rpc import server as pyacq_server
 from trionet_compat.pyacq.core.rpc.log import remote as pyacq_logs
 
@@ -23,6 +23,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     Tests that are about upstream's times undo it.
     """
     monkeypatch.setattr(_connections, "CONNECT_TIMEOUT", PATIENCE)
+    monkeypatch.setattr(RPCClient.close_server, "__defaults__", ("sync", PATIENCE))
     monkeypatch.setattr(pyacq_server, "_CLOSE_TIMEOUT", PATIENCE)
     monkeypatch.setattr(pyacq_logs, "_FLUSH_TIMEOUT", PATIENCE)
     monkeypatch.setattr(processspawner, "BOOTSTRAP_TIMEOUT", 2 * PATIENCE)

@@ -188,11 +188,11 @@ def test_a_client_that_was_closed_is_replaced(server: RPCServer, client: RPCClie
 
 
 def test_the_end_of_a_server(server: RPCServer, client: RPCClient) -> None:
-    ended = in_thread(lambda: RPCClient.get_client(server.address).close_server(timeout=30))
+    ended = in_thread(lambda: RPCClient.get_client(server.address).close_server())
     assert ended is True
     assert not server.running()
     assert client.disconnected()
-    assert client.close_server(timeout=30) is True
+    assert client.close_server() is True
     with pytest.raises(RuntimeError, match=GONE) as caught:
         client.ping()
     assert not isinstance(caught.value, TimeoutError)
@@ -201,7 +201,7 @@ def test_the_end_of_a_server(server: RPCServer, client: RPCClient) -> None:
 
 def test_clients_of_no_more_use_are_forgotten(server: RPCServer, client: RPCClient) -> None:
     in_thread(RPCClient.get_client, server.address)
-    assert client.close_server(timeout=30) is True
+    assert client.close_server() is True
     assert sum(address == server.address for _, address in RPCClient.clients_by_thread) == 2
     # Servers that nobody runs, because their threads could have the numbers of former ones.
     other = RPCServer()
@@ -224,7 +224,7 @@ def test_what_was_asked_for_before_the_end_is_done(server: RPCServer, client: RP
     for number in range(20):
         remote.echo(number, _sync="off")
     future = remote.add(1, _sync="async")
-    assert client.close_server(timeout=30) is True
+    assert client.close_server() is True
     assert future.result() == 2
     assert server["thing"].calls == [*range(20)]
     with pytest.raises(RuntimeError, match=GONE) as caught:
@@ -235,7 +235,7 @@ def test_what_was_asked_for_before_the_end_is_done(server: RPCServer, client: RP
 @pytest.mark.parametrize("sync", ["async", "off"])
 def test_the_end_of_a_server_without_waiting(server: RPCServer, client: RPCClient, sync: str) -> None:
     pending = client["thing"].wait(_sync="async")
-    future = client.close_server(sync=sync, timeout=30)
+    future = client.close_server(sync=sync)
     assert in_thread(lambda: RPCClient.get_client(server.address).ping()) == "pong"
     server["thing"].released.set()
     assert pending.result() == "waited"

@@ -50,7 +50,7 @@ def test_requests_are_executed_by_the_event_loop(application: Any, server: QtRPC
         client = RPCClient.get_client(server.address)
         thing = client["thing"]
         found = thing.thread(), [thing.add(number, _sync="async") for number in range(50)][-1].result()
-        assert client.close_server(timeout=30) is True
+        assert client.close_server() is True
         return found
 
     assert RPCServer.get_server() is server
@@ -128,7 +128,7 @@ def test_the_end_of_the_server_need_not_end_the_program(application: Any) -> Non
     late: list[bool] = []
 
     def use() -> None:
-        RPCClient.get_client(server.address).close_server(timeout=30)
+        RPCClient.get_client(server.address).close_server()
         late.append(True)
         application.quit()
 

@@ -115,7 +115,7 @@ def test_the_server_of_a_thread() -> None:
         server["name"] = "value"
         assert client["name"] == "value"
         assert client["self"] is server
-        assert client.close_server(timeout=30) is True
+        assert client.close_server() is True
         assert RPCServer.get_server() is None
         assert not server.running()
     with pytest.raises(RuntimeError):
@@ -153,7 +153,7 @@ def test_a_thread_has_nothing_of_a_former_one_with_the_same_number() -> None:
 def test_a_lazy_server_can_be_run_later() -> None:
     server = RPCServer()
     server.run_lazy()
-    done = threading.Thread(target=lambda: RPCClient.get_client(server.address).close_server(timeout=30))
+    done = threading.Thread(target=lambda: RPCClient.get_client(server.address).close_server())
     done.start()
     server.run_forever()
     done.join()
@@ -332,7 +332,7 @@ def test_objects_are_released_when_the_server_that_has_them_has_gone() -> None:
         client["thing"].echo(Thing())
         client["thing"].echo(Thing())
         assert mine._host.objects == 2
-        client.close_server(timeout=30)
+        client.close_server()
         assert client.disconnected()
         while mine._host.objects:  # until the portal has noticed
             current_portal().sleep(0)
