@@ -210,6 +210,17 @@ async def test_ready_returns_a_round_trip_after_the_last_rig_is_there(lab: Lab, 
         assert all(rig.events == [] for rig in rigs)
 
 
+@both_schemes
+async def test_ready_gives_up_in_time_and_tells_why(lab: Lab, scheme: str) -> None:
+    async with open_lab_services(lab, 2, scheme) as (services, rigs):
+        await rigs[1].stop()
+        began = trio.current_time()
+        with pytest.raises(trionet.ServicesError, match="rig1: ") as caught:
+            await services.ready(1)
+        assert trio.current_time() - began == near(1)
+        assert kinds(caught.value) == {"rig1": ConnectionRefusedError}
+
+
 async def test_ready_asks_silent_rigs_again_after_echo_timeout_and_a_quarter(lab: Lab) -> None:
     async with open_lab_services(lab, 2, echo_timeout=2, attempts=5) as (services, _rigs):
         lab.partition("client", "rig1")
