@@ -286,6 +286,16 @@ def test_arguments_of_a_controller() -> None:
     args = parser.parse_args(["-v", "--bind", "lab"])
     assert tools.bind_address_from_args(args) == ["127.0.0.1", "::1", "lab"]
     assert not hasattr(args, "ssl")
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        tools.init_logger(args)
+        assert root.level == logging.INFO
+        (handler,) = (one for one in root.handlers if one not in handlers)
+        assert isinstance(handler.formatter, tools.MultilineFormatter)
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers
 
 
 def test_waiting_that_is_cancelled_cancels_what_it_waits_for() -> None:

@@ -44,7 +44,9 @@ def test_the_session_of_iblrig(scheme: str, capsys: pytest.CaptureFixture[str]) 
         assert aux.push("ALYX", alyx_client({"token": "t"}), wait=True) is None
         assert lab.rigs["sound"].received[-1] == [128, "https://alyx", {"me": {"token": "t"}}]
         assert [message[0] for message in lab.rigs["camera"].received] == [64, 1, 2, 2, 4, 16, 128]
+        assert not aux.stop_event.wait(0)
         aux.close()
+        assert aux.stop_event.wait(0)
         assert not aux.is_connected
         assert not aux.is_running
         output = capsys.readouterr().out

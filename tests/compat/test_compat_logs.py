@@ -108,6 +108,16 @@ def test_everything_can_be_logged_to_standard_error(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err == "WARNING<2>:some:one\ntwo\n"
 
 
+def test_the_name_of_another_programs_logger(kept: Kept) -> None:
+    logs.log_with_name("elsewhere", logging.ERROR, "%d of %d", 1, 2, extra={"source": "camera-pc"})
+    logs.log_with_name("another", logging.INFO, "100 %", extra={"source": "here"})
+    assert kept.told.values == [
+        ("camera-pc", logging.ERROR, "elsewhere", "1 of 2"),
+        ("here", logging.INFO, "another", "100 %"),
+    ]
+    assert "elsewhere" not in logging.Logger.manager.loggerDict
+
+
 # -- parsing what other programs print ---------------------------------------------------------------------
 
 

@@ -194,6 +194,18 @@ def test_keepalive() -> None:
             keepalive.create_connection(*listener.getsockname(), after_idle=cast(Any, "soon"))
 
 
+def test_keepalive_of_a_socket() -> None:
+    with socket.socket() as sock:
+        before = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)
+        assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        keepalive.set_keepalive(sock)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == before
+        if sys.platform != "win32":  # which sets two together
+            keepalive.set_keepalive(sock, interval=3)
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 3
+
+
 def test_keepalive_for_asyncio() -> None:
     async def connect(address: tuple[str, int]) -> None:
         _, writer = await keepalive.async_open_connection(*address, interval=3, limit=100)

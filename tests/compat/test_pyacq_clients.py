@@ -121,6 +121,22 @@ def test_futures_in_any_order(client: RPCClient) -> None:
     assert [future.result() for future in reversed(futures)] == [*range(100, 0, -1)]
 
 
+def test_a_future_is_waited_for_without_its_result() -> None:
+    with running_server(thing=Thing()) as server:
+        client = RPCClient.get_client(server.address)
+        thing = client["thing"]
+        for future in (thing.add(1, _sync="async"), thing.fail(_sync="async")):
+            client.process_until_future(future)  # which does not raise what the call does
+            assert future.done()
+            client.process_until_future(future, timeout=0)
+        late = thing.wait(_sync="async")
+        with pytest.raises(TimeoutError, match="Timeout waiting for Future result"):
+            client.process_until_future(late, timeout=0.01)
+        server["thing"].released.set()
+        client.process_until_future(late, timeout=30)
+        assert late.result() == "waited"
+
+
 def test_futures_are_done_by_themselves(client: RPCClient) -> None:
     done = threading.Event()
     future = client["thing"].add(1, _sync="async")

@@ -174,6 +174,22 @@ def test_names() -> None:
     assert (PyacqClient, CoreServer) == (RPCClient, RPCServer)
 
 
+def test_a_server_is_registered_by_hand() -> None:
+    server, other = RPCServer(), RPCServer()
+    RPCServer.register_server(server)
+    assert RPCServer.get_server() is server
+    assert RPCServer.servers_by_thread[threading.get_ident()] is server
+    with pytest.raises(KeyError):
+        RPCServer.register_server(other)
+    with pytest.raises(AssertionError):
+        in_thread(RPCServer.register_server, server)
+    in_thread(RPCServer.unregister_server, server)
+    assert RPCServer.get_server() is None
+    RPCServer.register_server(other)
+    for one in (server, other):
+        one.close()
+
+
 def test_proxies_of_ones_own_objects() -> None:
     with running_server(thing=Thing()) as server:
         thing = Thing()

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from tests.compat.asyncio_programs import Told, port_of, run
+from tests.compat.test_compat_logs import Kept, kept
+from tests.wire.test_logs import logged
 from tests.wire.transcripts import Recording, load
 from tests.wire.values import identical
 from trionet import pyon
+from trionet_compat.sipyco import logs
 from trionet_compat.sipyco.broadcast import Broadcaster, Receiver
 from trionet_compat.sipyco.pc_rpc import AsyncioClient, GenericRemoteException
 from trionet_compat.sipyco.sync_struct import Notifier, Publisher, Subscriber, process_mod
 from trionet_compat.sipyco.tools import AsyncioServer
+
+__all__ = ["kept"]  # a fixture
 
 
 class Replaying(AsyncioServer):
@@ -165,5 +171,56 @@ def test_a_broadcaster() -> None:
         writer.close()
         await writer.wait_closed()
         await broadcaster.stop()
+
+    run(main)
+
+
+def test_a_log_forwarder() -> None:
+    """But for the level that the protocol does not know: see `tests.wire.test_logs`."""
+    (recording,) = load("logging_session")
+    (note,) = [message.note for message in recording.messages if "the server logged" in message.note]
+    odd = b"src42:Level 35:client.logger:odd level\n"
+    expected = [
+        line.replace(odd, b"src42:WARNING:client.logger:odd level\n") for line in recording.lines("client")
+    ]
+    assert expected != recording.lines("client")
+
+    async def main() -> None:
+        async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            received.set_result(await reader.read())
+            writer.close()
+            await writer.wait_closed()
+
+        received: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        server = await asyncio.start_server(receive, "127.0.0.1", 0)
+        forwarder = logs.LogForwarder("127.0.0.1", server.sockets[0].getsockname()[1])
+        forwarder.addFilter(logs.SourceFilter(logging.NOTSET, "src42"))
+        forwarder.start()
+        for one in logged(note):
+            level, message = (35, "odd level") if one.name == "print" else (one.level, one.message)
+            record = {"name": "client.logger", "levelno": level, "levelname": logging.getLevelName(level)}
+            forwarder.handle(logging.makeLogRecord({**record, "msg": message}))
+        await forwarder.stop()
+        assert (await received).splitlines(keepends=True) == expected
+        server.close()
+        await server.wait_closed()
+
+    run(main)
+
+
+def test_a_server_of_logs(kept: Kept) -> None:
+    (recording,) = load("logging_session")
+    (note,) = [message.note for message in recording.messages if "the server logged" in message.note]
+    expected = [(one.source, one.level, one.name, one.message) for one in logged(note)]
+
+    async def main() -> None:
+        server = logs.Server()
+        await server.start("127.0.0.1", 0)
+        _, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
+        writer.write(b"".join(recording.lines("client")))
+        assert await kept.told.wait(len(expected)) == expected
+        writer.close()
+        await writer.wait_closed()
+        await server.stop()
 
     run(main)

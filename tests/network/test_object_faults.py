@@ -130,7 +130,9 @@ async def test_request_that_makes_no_sense_is_answered_with_an_error(
         assert reply.failure is not None
         assert (reply.number, reply.failure.class_name) == (7, error)
         assert text in reply.failure.message
+        assert server.statistics().failed_requests == 1
         assert (await ask(zmtp, b"8", b"ping", b"odd", b"msgpack", b"")).value == "pong"
+        assert (server.statistics().requests, server.statistics().failed_requests) == (2, 1)
 
 
 async def test_references_that_are_none_are_no_objects() -> None:

@@ -150,6 +150,25 @@ async def test_process_that_cannot_serve_says_why(
     assert "gaierror" in caplog.text
 
 
+async def test_process_that_does_not_serve_in_time_is_ended(tidy_folder: Path) -> None:
+    """That it is killed is no news to who has given it up."""
+    interpreter = tidy_folder / "python"
+    interpreter.write_text("#!/bin/sh\nexec sleep 1000\n")
+    interpreter.chmod(0o700)
+    try:
+        with pytest.raises(TimeoutError, match=r"the process worker does not serve objects after 0\.01 s"):
+            async with trionet.open_object_process(
+                "worker", executable=str(interpreter), start_timeout=0.01, grace=0.01
+            ):
+                pytest.fail("it does not serve")
+        with trio.move_on_after(0.01) as scope:
+            async with trionet.open_object_process(executable=str(interpreter), grace=0.01):
+                pytest.fail("it does not serve")
+        assert scope.cancelled_caught
+    finally:
+        interpreter.unlink()
+
+
 async def test_process_that_hangs_is_killed_after_its_grace(tidy_folder: Path) -> None:
     async with trionet.open_object_process(allow_import=["signal"], grace=0.1) as process:
         module = await process.client.import_module("signal")

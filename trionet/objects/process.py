@@ -178,7 +178,8 @@ async def _start(
     with trio.move_on_after(seconds):
         process: ObjectProcess = await nursery.start(_run, name, executable, settings, grace)
         return process
-    raise TimeoutError(f"the process {name or ''} does not serve objects after {seconds} s")
+    called = f"process {name}" if name else "process"
+    raise TimeoutError(f"the {called} does not serve objects after {seconds} s")
 
 
 @trio.lowlevel.enable_ki_protection  # Ctrl-C is for the program, not for tasks that it does not see
@@ -201,6 +202,7 @@ async def _run(
                 await child.process.wait()
     except ChildDied as error:
         if process is None or not process.address:  # it could not start
+            await trio.lowlevel.checkpoint_if_cancelled()  # or it was not to
             raise ChildDied(shown, error.pid, error.returncode) from None
     assert process is not None
     if not process.address:

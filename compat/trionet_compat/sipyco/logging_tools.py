@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+from trionet_compat.sipyco import logs
 from trionet_compat.sipyco.logs import (
     LogForwarder,
     LogParser,
@@ -25,6 +26,8 @@ __all__ = [
     "multiline_log_config",
     "parse_log_message",
 ]
+
+_fwd_logger = logs._fwd_logger  # programs and their tests use it
 
 warnings.warn(
     "the module logging_tools is deprecated: it is called logs now", DeprecationWarning, stacklevel=2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trionet_compat.sipyco import keepalive, pyon, pyon_v1
+from trionet_compat.sipyco import keepalive, pyon, pyon_v1, tools
 from trionet_compat.sipyco._rpc_asyncio import AsyncioClient
 from trionet_compat.sipyco._rpc_blocking import BestEffortClient, Client
 from trionet_compat.sipyco._rpc_server import Server, simple_server_loop
@@ -30,3 +30,5 @@ __all__ = [
     "raise_packed_exc",
     "simple_server_loop",
 ]
+
+_AsyncioServer = tools.AsyncioServer  # its name here, upstream

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from trionet import pyon
-from trionet.pyon import wrap
 from trionet.pyon._classes import CLASS_KEY, CLASSES
 from trionet.pyon._files import StrPath, decode_file, write_atomically
 from trionet_compat.sipyco._pyon_errors import decode_errors, encode_errors
@@ -105,6 +104,11 @@ def deregister(types: Iterable[type], name: str) -> None:
         pyon.deregister(types, name)
     except (KeyError, ValueError) as error:
         raise AssertionError(f"class {name!r} is not registered for these types") from error
+
+
+def wrap(o: Any) -> Any:
+    """Mark a value among the arguments of a custom class as one with a PYON form. See `trionet.pyon.wrap`."""
+    return pyon.wrap(o)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trionet_compat.sipyco import logs
 from trionet_compat.sipyco.logs import (
     LogForwarder,
     LogParser,
@@ -12,3 +13,5 @@ from trionet_compat.sipyco.logs import (
 )
 
 __all__ = ["LogForwarder", "LogParser", "Server", "SourceFilter", "log_with_name", "parse_log_message"]
+
+_fwd_logger = logs._fwd_logger  # programs and their tests use it
