@@ -11,20 +11,10 @@ import pytest
 import trio
 
 import trionet
+from tests.front.interrupting import InterruptingHandler
 from trionet import RigEvent
 
 both_schemes = pytest.mark.parametrize("scheme", ["udp", "tcp"])
-
-
-class InterruptingHandler(logging.Handler):
-    """Ctrl-C comes when something is logged for the first time."""
-
-    interrupted = False
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if not self.interrupted:
-            self.interrupted = True
-            signal.raise_signal(signal.SIGINT)
 
 
 @pytest.fixture
