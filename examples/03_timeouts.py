@@ -19,7 +19,7 @@ async def give_up(port: int) -> None:
 
 async def go_on_without(port: int) -> None:
     """A client for what may be missing: calls return None while there is no connection."""
-    async with open_best_effort_rpc_client("localhost", port, "laser") as logbook:
+    async with open_best_effort_rpc_client("localhost", port, "laser", first_timeout=10) as logbook:
         print("connected:", logbook.connected.value)
         print("logbook reads:", await logbook.call("get_power"))
 

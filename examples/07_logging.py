@@ -11,7 +11,7 @@ log = logging.getLogger("laser")
 
 
 async def main(port: int) -> None:
-    async with open_log_forwarder("localhost", port, source="lab-pc") as handler:
+    async with open_log_forwarder("localhost", port, source="lab-pc", flush_timeout=10) as handler:
         logging.getLogger().addHandler(handler)
         # Nothing here waits for the network. Without a connection the records wait, and the oldest of too
         # many are dropped; when the connection is back, a record says how many those were.
@@ -21,7 +21,7 @@ async def main(port: int) -> None:
         except OSError:
             log.exception("switching off failed")
         logging.getLogger().removeHandler(handler)
-    # The end of the block has waited, for a second at most, until everything was sent.
+    # The end of the block has waited, for 10 s at most, until everything was sent.
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ async def stop_all(rigs: RigServices) -> None:
 async def main(ports: list[int]) -> None:
     left, right = ports
     uris = {"left": f"udp://localhost:{left}", "right": f"udp://localhost:{right}"}
-    async with open_rig_services(uris, response_timeout=5) as rigs:
+    async with open_rig_services(uris, echo_timeout=5, response_timeout=5) as rigs:
         await rigs.ready()  # in which order the programs were started does not matter
         await run_experiment(rigs)
         print("info:", await rigs.info(ExpStatus.STOPPED))

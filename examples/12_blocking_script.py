@@ -9,12 +9,12 @@ from trionet_compat.sipyco.pc_rpc import Client
 
 
 def main(port: int) -> None:
-    laser = Client("localhost", port, "laser", timeout=0.5)
+    laser = Client("localhost", port, "laser", timeout=2.0)
     try:
         laser.set_power(12.5)
         print("power:", laser.get_power(), "mW")
         try:
-            laser.calibrate(0.6)
+            laser.calibrate(2.5)
         except TimeoutError as error:
             print("calibration:", error)
         # The late answer of the calibration is not taken for that of another call.

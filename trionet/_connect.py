@@ -37,6 +37,20 @@ def check_port(port: int) -> None:
         raise ValueError(f"a port must be from 0 to 65535, not {port!r}")
 
 
+def check_seconds(what: str, seconds: float) -> None:
+    """Have a time refused that there cannot be, where it is given: it would raise only where it is needed.
+
+    Args:
+        what: The name of the argument.
+        seconds: Its value.
+
+    Raises:
+        ValueError: if it is below 0, or NaN.
+    """
+    if not seconds >= 0:
+        raise ValueError(f"{what} must be at least 0 s, not {seconds}")
+
+
 async def connect(
     host: str, port: int, *, ssl_context: TLSConfig | None = None, connect_timeout: float = CONNECT_TIMEOUT
 ) -> Transport:
@@ -81,6 +95,7 @@ def connector(
         ValueError: for a port that there cannot be; TypeError if it is no integer.
     """
     check_port(port)
+    check_seconds("connect_timeout", connect_timeout)
     context = client_context(ssl_context)
     return lambda: connect(host, port, ssl_context=context, connect_timeout=connect_timeout)
 

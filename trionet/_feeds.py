@@ -130,9 +130,11 @@ class FeedReader(Generic[Item]):
         self._refusal: Exception | None = None
         self._begun = False
         self._taken_over = False
+        self._at_a_stretch = 0  # items taken without a turn for other tasks
         self._changed = trio.lowlevel.ParkingLot()  # those who wait for an item, or for the connection
         self._consumed = trio.lowlevel.ParkingLot()  # the reader, while there are items enough
         self._released = trio.lowlevel.ParkingLot()  # see _take_leftovers
+        self._token: trio.lowlevel.TrioToken | None = None
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -141,6 +143,7 @@ class FeedReader(Generic[Item]):
         Raises:
             Exception: `error`, if it will not come; and what `take` raises.
         """
+        self._token = trio.lowlevel.current_trio_token()
         try:
             async with open_background_tasks() as nursery:
                 nursery.start_soon(self.run)
@@ -310,8 +313,15 @@ class FeedReader(Generic[Item]):
         self._taken_over = True
 
     def release(self) -> None:
-        """The opposite of `take_over`."""
+        """The opposite of `take_over`. In any thread: the garbage collector may call it."""
         self._taken_over = False
+        if _is_current(self._token):
+            self._wake_released()
+        elif self._token is not None:
+            with contextlib.suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._wake_released)
+
+    def _wake_released(self) -> None:
         self._consumed.unpark_all()
         self._released.unpark_all()
 
@@ -321,7 +331,12 @@ class FeedReader(Generic[Item]):
         Raises:
             Exception: `error`, once all items have been taken; and what `take` raises.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
+        self._at_a_stretch += 1
+        if self._at_a_stretch < _ITEMS_AT_A_STRETCH:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            self._at_a_stretch = 0
+            await trio.lowlevel.checkpoint()
         while True:
             item = self._take_or_refuse()
             if item is not None:
@@ -329,6 +344,7 @@ class FeedReader(Generic[Item]):
                 return item
             if self.error is not None:
                 raise self.error
+            self._at_a_stretch = 0
             await self._changed.park()
 
     def _take_or_refuse(self) -> Item | None:
@@ -345,6 +361,14 @@ class FeedReader(Generic[Item]):
 _NOTHING_SAID: Final = (
     "closed by the server without an answer: it has nothing of this name, or speaks another protocol"
 )
+
+
+def _is_current(token: trio.lowlevel.TrioToken | None) -> bool:
+    """Whether this is called in the run of Trio that the token belongs to."""
+    try:
+        return trio.lowlevel.current_trio_token() is token
+    except RuntimeError:
+        return False
 
 
 def _message(error: Exception) -> str:

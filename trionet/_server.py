@@ -127,20 +127,6 @@ def check_named(what: str, given: Mapping[Any, Any], things: str) -> None:
             raise TypeError(f"{what} must be {things} by their names: {name!r} is no text")
 
 
-def check_seconds(what: str, seconds: float) -> None:
-    """Have a time refused that nothing can take: otherwise each client would meet it, and fail.
-
-    Args:
-        what: The name of the argument.
-        seconds: Its value.
-
-    Raises:
-        ValueError: if it is below 0, or NaN.
-    """
-    if not seconds >= 0:
-        raise ValueError(f"{what} must be at least 0 s, not {seconds}")
-
-
 class Connection:
     """One client of a server, as its handler sees it.
 

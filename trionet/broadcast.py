@@ -20,7 +20,7 @@ import trio
 from trio_util import AsyncBool
 
 from trionet._backoff import FIRST_RETRY, MAX_RETRY, Backoff
-from trionet._connect import CONNECT_TIMEOUT, connector
+from trionet._connect import CONNECT_TIMEOUT, check_seconds, connector
 from trionet._feeds import FeedReader, wait_client_left, wait_name
 from trionet._server import (
     HANDSHAKE_TIMEOUT,
@@ -28,7 +28,6 @@ from trionet._server import (
     Connection,
     Hosts,
     ServerHandle,
-    check_seconds,
     open_listeners,
     serve_connections,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import re
@@ -21,6 +22,7 @@ if sys.platform != "win32":
     import termios
 
 _SEQUENCE = re.compile(r"\x1b\[(\??)([0-9;]*)([A-Za-z])")
+_END_FRAME = "\x1b[?2026l"
 # What has stopped to be a test, and only waits.
 _MOST_SECONDS = 60
 
@@ -141,6 +143,8 @@ class Terminal:
         self.process = process
         self.screen = ScreenModel(*_SIZE)
         self.written = ""
+        self._unread = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._master = master
         self._slave = slave
 
@@ -148,9 +152,12 @@ class Terminal:
         """Wait until something is to be seen. Returns all lines."""
         with trio.move_on_after(_MOST_SECONDS):
             while self.screen.is_being_drawn or not condition(self.screen):
-                data = (await self._master.receive_some()).decode()
-                self.written += data
-                self.screen.write(data)
+                if not self._unread:
+                    self._unread = self._decoder.decode(await self._master.receive_some())
+                # Who reads late sees each frame nevertheless, not only the last one.
+                frame, end, self._unread = self._unread.partition(_END_FRAME)
+                self.written += frame + end
+                self.screen.write(frame + end)
             return self.screen.lines
         raise AssertionError(f"this is not what was waited for:\n{self.screen.text}")
 

@@ -37,9 +37,9 @@ RIGS = (
 
 async def test_what_the_demo_says_about_rigs() -> None:
     out = (await run_program("demo")).out
-    after = re.findall(r"   start: (\w+) answers after (\d+) ms: recording", out)
-    assert [name for name, _ in after] == ["ephys", "cameras"]
-    assert int(after[1][1]) >= 500  # it sleeps as long
+    after = dict(re.findall(r"   start: (\w+) answers after (\d+) ms: recording", out))
+    assert sorted(after) == ["cameras", "ephys"]  # on a busy machine not in the order of their haste
+    assert int(after["cameras"]) >= 500  # it sleeps as long
     killed = re.search(r"process (\d+), ephys, is killed\n", out)
     assert killed is not None
     assert f"process {killed[1]} is the rig ephys, at udp://" in out
@@ -72,7 +72,7 @@ async def test_killed_it_leaves_no_rig() -> None:
 async def until_gone(uri: str) -> None:
     """Talk to a rig until it does not answer: it notices that it was left, and ends."""
     with contextlib.suppress(OSError):
-        async with open_rig_communicator(uri) as rig:
+        async with open_rig_communicator(uri, echo_timeout=30) as rig:
             while True:
                 await rig.status("CONNECTED")
 
@@ -85,7 +85,7 @@ async def test_a_rig_ends_with_its_standard_input() -> None:
     assert process.stdout is not None
     async with process.stdout:
         port = int(await process.stdout.receive_some())
-        async with open_rig_communicator(f"udp://127.0.0.1:{port}") as rig:
+        async with open_rig_communicator(f"udp://127.0.0.1:{port}", echo_timeout=30) as rig:
             await rig.status("CONNECTED")
             await process.stdin.aclose()
             assert await process.wait() == 0
@@ -102,14 +102,15 @@ async def open_rigs(*instruments: Instrument, names: tuple[str, ...]) -> AsyncIt
     async with contextlib.AsyncExitStack() as stack:
         uris = {}
         for name, instrument in zip(names, instruments, strict=True):
-            rig = await stack.enter_async_context(open_rig_listener("udp://127.0.0.1:0", name=name))
+            listener = open_rig_listener("udp://127.0.0.1:0", name=name, echo_timeout=30)
+            rig = await stack.enter_async_context(listener)
             Recording(rig, instrument)
             uris[name] = f"udp://127.0.0.1:{rig.port}"
         yield uris
 
 
 async def test_a_rig_answers() -> None:
-    async with open_rigs(PIANO, names=("piano",)) as uris, open_rig_services(uris) as rigs:
+    async with open_rigs(PIANO, names=("piano",)) as uris, open_rig_services(uris, echo_timeout=30) as rigs:
         assert await rigs.init() == {"piano": ["88 keys ready"]}
         assert await rigs.start("2026-01-31_1_mouse") == {"piano": ["recording 0.0 notes/s"]}
         assert await rigs.stop(immediately=True) == {"piano": ["0 notes recorded"]}
@@ -117,7 +118,7 @@ async def test_a_rig_answers() -> None:
 
 
 async def test_a_rig_that_does_not_record_cannot_be_stopped() -> None:
-    async with open_rigs(PIANO, names=("piano",)) as uris, open_rig_services(uris) as rigs:
+    async with open_rigs(PIANO, names=("piano",)) as uris, open_rig_services(uris, echo_timeout=30) as rigs:
         with pytest.raises(ServicesError) as caught:
             await rigs.stop()
     reason = caught.value.failed["piano"]
@@ -153,7 +154,7 @@ async def test_a_rig_that_does_not_start(
 async def test_a_slow_rig_that_is_not_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(INSTRUMENTS, "cameras", replace(INSTRUMENTS["cameras"], start_time=1000.0))
     async with open_rigs(PIANO, PIANO, names=NAMES) as uris, open_session_with(uris) as opened:
-        with pytest.raises(StepFailed, match=r"all rigs have started after \d\.\d\d s already"):
+        with pytest.raises(StepFailed, match=r"all rigs have started after \d+\.\d\d s already"):
             await opened.begin()
 
 

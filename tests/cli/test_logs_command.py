@@ -35,7 +35,9 @@ async def port_of(serve: Running) -> int:
 async def forwarding(port: int, tls: TLSIdentity | None = None) -> AsyncIterator[logging.Logger]:
     """A logger whose records are forwarded to a sink."""
     logger = logging.Logger("laser.driver", 1)
-    async with trionet.open_log_forwarder(HOST, port, source="laser-pc", ssl_context=tls) as handler:
+    async with trionet.open_log_forwarder(
+        HOST, port, source="laser-pc", ssl_context=tls, flush_timeout=30
+    ) as handler:
         logger.addHandler(handler)
         yield logger
 

@@ -25,6 +25,13 @@ TIME = r"\d\d\d\d-\d\d-\d\d \d\d:\d\d:\d\d\.\d\d\d"
 LISTENING = "trionet: listening at "
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An echo that is not missed on purpose may take its time."""
+    monkeypatch.setattr("trionet.cli.rig.sending._ECHO_TIMEOUT", 30.0)
+    monkeypatch.setattr("trionet.cli.rig.sending._ANSWER_TIMEOUT", 30.0)
+
+
 @contextlib.asynccontextmanager
 async def listening(*words: object, uri: str = f"udp://{HOST}:0") -> AsyncIterator[tuple[Running, str]]:
     """The command, and where it says that it listens."""
@@ -75,7 +82,7 @@ def confirmed(uri: str, event: str) -> str:
     ],
 )
 async def test_messages(commands: Commands, words: list[str], event: str, data: list[Any]) -> None:
-    async with open_rig_listener(f"udp://{HOST}:0") as rig:
+    async with open_rig_listener(f"udp://{HOST}:0", echo_timeout=30) as rig:
         with rig.open_events() as events:
             done = await commands.run("rig", "send", f"{HOST}:{rig.port}", *words)
             told = await events.receive()
@@ -94,7 +101,7 @@ def answer_with(rig: RigCommunicator, *data: Any) -> None:
 
 @pytest.mark.parametrize("scheme", ["udp", "tcp"])
 async def test_the_answer_is_printed(commands: Commands, scheme: str) -> None:
-    async with open_rig_listener(f"{scheme}://{HOST}:0") as rig:
+    async with open_rig_listener(f"{scheme}://{HOST}:0", echo_timeout=30) as rig:
         answer_with(rig, 20, {"text": "für\x7f\u202e", "list": [None, True, 1.5]})
         done = await commands.run("rig", "send", f"{scheme}://{HOST}:{rig.port}", "--wait", "info", "RUNNING")
     assert (done.status, done.err) == (0, confirmed(f"{scheme}://{HOST}:{rig.port}", "EXPINFO"))
@@ -106,7 +113,7 @@ async def test_a_message_of_another_event_is_no_answer(commands: Commands) -> No
         await rig.status("INITIALIZED", address=event.address)
         await rig.respond(event, "ready")
 
-    async with open_rig_listener(f"udp://{HOST}:0") as rig:
+    async with open_rig_listener(f"udp://{HOST}:0", echo_timeout=30) as rig:
         rig.assign_callback("EXPINIT", answer)
         done = await commands.run("rig", "send", f"{HOST}:{rig.port}", "init", "--wait")
     assert (done.status, done.out) == (0, '"ready"\n')
@@ -116,7 +123,7 @@ async def test_a_rig_that_fails(commands: Commands) -> None:
     def fail(event: RigEvent) -> None:
         raise ValueError("no\ncamera")
 
-    async with open_rig_listener(f"udp://{HOST}:0") as rig:
+    async with open_rig_listener(f"udp://{HOST}:0", echo_timeout=30) as rig:
         rig.assign_callback("EXPINIT", fail)
         done = await commands.run("rig", "send", f"{HOST}:{rig.port}", "init", "--wait")
     assert (done.status, done.out) == (1, "")
@@ -127,7 +134,7 @@ async def test_a_rig_that_fails(commands: Commands) -> None:
 
 
 async def test_a_rig_that_does_not_answer(commands: Commands) -> None:
-    async with open_rig_listener(f"udp://{HOST}:0") as rig:
+    async with open_rig_listener(f"udp://{HOST}:0", echo_timeout=30) as rig:
         done = await commands.run("rig", "send", f"{HOST}:{rig.port}", "init", "--wait", "--timeout", "0.1")
     uri = f"udp://{HOST}:{rig.port}"
     assert (done.status, done.out) == (1, "")
@@ -216,7 +223,7 @@ async def test_a_reference_that_lacks_something(commands: Commands) -> None:
 async def test_each_message_is_a_line(scheme: str) -> None:
     async with listening(uri=f"{scheme}://{HOST}:0") as (listen, uri):
         assert re.fullmatch(rf"{scheme}://{re.escape(HOST)}:[1-9]\d*", uri)
-        async with open_rig_communicator(uri) as rig:
+        async with open_rig_communicator(uri, echo_timeout=30) as rig:
             await rig.init({"text": "\x1b[31m\n"})
             await rig.start("2025-03-14_1_mouse7", [1.5, None])
             await rig.stop(immediately=True)
@@ -239,7 +246,7 @@ async def test_each_message_is_a_line(scheme: str) -> None:
 
 async def test_some_events_only() -> None:
     async with listening("--events", "start,EXPEND", "--respond", "[1]") as (listen, uri):
-        async with open_rig_communicator(uri) as rig:
+        async with open_rig_communicator(uri, echo_timeout=30) as rig:
             with rig.open_events() as events:
                 await rig.init()
                 await rig.send([0, "text", 1])
@@ -287,7 +294,7 @@ async def test_who_does_not_confirm_an_answer_harms_nobody() -> None:
             assert (await listen.read_line("err")).startswith(f"trionet: no answer to EXPINIT from {HOST}:")
             await sock.send(b"nonsense")
             assert "no message" in await listen.read_line("err")
-        async with open_rig_communicator(uri) as rig:
+        async with open_rig_communicator(uri, echo_timeout=30) as rig:
             await rig.stop()
         assert [await shown(listen), await shown(listen)] == ["EXPINIT null", "EXPEND null"]
 
@@ -298,14 +305,14 @@ async def test_send_and_listen_over_tls(tmp_path: Path) -> None:
     async with listening("--respond", "2", *tls, uri=f"wss://{HOST}:0") as (listen, uri):
         assert uri.startswith("wss://")
         tls = ["--tls", theirs.cert, theirs.key, theirs.peer_cert]
-        done = await run_program("rig", "send", uri, "init", "1", "--wait", *tls)
+        done = await run_program("rig", "send", uri, "init", "1", "--wait", "--echo-timeout", 30, *tls)
         assert (done.status, done.out) == (0, "2\n")
         assert await shown(listen) == "EXPINIT 1"
 
 
 @pytest.mark.parametrize("scheme", ["udp", "tcp"])
 async def test_a_port_that_is_taken(commands: Commands, scheme: str) -> None:
-    async with open_rig_listener(f"{scheme}://{HOST}:0") as rig:
+    async with open_rig_listener(f"{scheme}://{HOST}:0", echo_timeout=30) as rig:
         done = await commands.run("rig", "listen", f"{scheme}://{HOST}:{rig.port}")
     assert (done.status, done.out, done.err.count("\n")) == (1, "", 1)
     assert f"{HOST}:{rig.port}" in done.err
@@ -318,7 +325,7 @@ async def test_ctrl_c_and_a_reader_that_leaves() -> None:
         assert (await listen.process.wait(), await listen.rest("err"), await listen.rest()) == (130, "", "")
     async with listening() as (listen, uri):
         await listen.close_stdout()
-        async with open_rig_communicator(uri) as rig:
+        async with open_rig_communicator(uri, echo_timeout=30) as rig:
             await rig.init()
             assert (await listen.process.wait(), await listen.rest("err")) == (1, "")
 

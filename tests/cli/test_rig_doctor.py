@@ -26,6 +26,13 @@ def _width(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rig that answers is well, also where the machine has stood still for a moment."""
+    for what in ("_PATIENCE", "_SLOW", "_LONGEST_LOOK"):
+        monkeypatch.setattr(f"trionet.cli.rig.doctor.{what}", 30.0)
+
+
 async def doctor(commands: Commands, uri: object, *words: object) -> Outcome:
     """Run it. Nothing goes to standard error, no line is too long, and times are replaced by TIME."""
     done = await commands.run("rig", "doctor", uri, *words)
@@ -171,7 +178,7 @@ async def test_an_echo_that_differs(commands: Commands, nursery: trio.Nursery) -
         await sock.sendto(b"[33, 0]\x1b[31m", source)
 
     port = await nursery.start(receive_udp, reply)
-    done = await doctor(commands, f"{HOST}:{port}", "--timeout", "0.1")
+    done = await doctor(commands, f"{HOST}:{port}", "--timeout", "1")
     assert done.status == 1
     assert done.out.endswith(
         f"""\
@@ -193,7 +200,7 @@ async def test_an_echo_from_another_port(commands: Commands, nursery: trio.Nurse
             await other.sendto(data, source)
 
         port = await nursery.start(receive_udp, reply)
-        done = await doctor(commands, f"{HOST}:{port}", "--timeout", "0.1")
+        done = await doctor(commands, f"{HOST}:{port}", "--timeout", "1")
     assert done.status == 1
     assert done.out.endswith(
         f"""\
@@ -245,18 +252,18 @@ async def echo_thrice(stream: trio.SocketStream) -> None:
 
 
 @pytest.mark.parametrize(
-    ("talk", "finding", "verdict"),
+    ("talk", "seconds", "finding", "verdict"),
     [
-        (hold, "echo         none within 0.2 s", "accepts connections, but does not answer."),
-        (greet, r"echo         instead, 'SSH-2.0-OpenSSH\r\n' has come", "answers, but it is no rig."),
-        (refuse, "echo         the peer has closed", "closes the connection when a message comes."),
+        (hold, 1, "echo         none within 1 s", "accepts connections, but does not answer."),
+        (greet, 3, r"echo         instead, 'SSH-2.0-OpenSSH\r\n' has come", "answers, but it is no rig."),
+        (refuse, 30, "echo         the peer has closed", "closes the connection when a message comes."),
     ],
 )
 async def test_programs_that_are_no_rigs(
-    commands: Commands, nursery: trio.Nursery, talk: Talk, finding: str, verdict: str
+    commands: Commands, nursery: trio.Nursery, talk: Talk, seconds: int, finding: str, verdict: str
 ) -> None:
     port = await nursery.start(serve_tcp, talk)
-    done = await doctor(commands, f"tcp://{HOST}:{port}", "--timeout", "0.2")
+    done = await doctor(commands, f"tcp://{HOST}:{port}", "--timeout", seconds)
     assert done.status == 1
     assert f"\nFAIL  {finding}" in done.out
     assert f"\n\nThe program at TCP port {port} of this machine {verdict}\n  - " in done.out
@@ -274,7 +281,7 @@ async def test_a_program_that_ends(commands: Commands, nursery: trio.Nursery) ->
 @pytest.mark.parametrize("talk", [hold, greet, refuse])
 async def test_programs_without_tls(commands: Commands, nursery: trio.Nursery, talk: Talk) -> None:
     port = await nursery.start(serve_tcp, talk)
-    done = await doctor(commands, f"wss://{HOST}:{port}", "--timeout", "0.2")
+    done = await doctor(commands, f"wss://{HOST}:{port}", "--timeout", 1 if talk is hold else 30)
     assert done.status == 1
     assert "\nFAIL  connection   " in done.out
     assert (

@@ -11,7 +11,6 @@ from trio.testing import MockClock
 
 import trionet
 from trionet import ExpMessage, RigCommunicator, RigEvent
-from trionet.rig._peer import ANSWER_GAP
 from trionet.testing import VirtualNetwork
 from trionet_compat.portal import Portal, open_portal
 
@@ -25,7 +24,7 @@ CLIENTS = {name: f"udp://{name}:11001" for name in NAMES}
 LATENCY = 0.01
 
 #: Seconds until the answers to a message are there: the way there, a pause behind the echo, the way back.
-ANSWERED = 2 * LATENCY + ANSWER_GAP
+ANSWERED = 2 * LATENCY + 0.005
 
 
 class LabRig:

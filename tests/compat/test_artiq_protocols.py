@@ -65,7 +65,7 @@ def test_blocking_clients_speak_v1() -> None:
     with serving({"laser": Instrument()}) as (_, server):
         for client in (
             pc_rpc.Client(HOST, port_of(server)),
-            pc_rpc.BestEffortClient(HOST, port_of(server), "laser"),
+            pc_rpc.BestEffortClient(HOST, port_of(server), "laser", firstcon_timeout=30),
         ):
             assert type(client.echo(ORDERED)) is OrderedDict
             client.close_rpc()

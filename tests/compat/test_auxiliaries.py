@@ -17,6 +17,11 @@ from trionet_compat.iblrig.net import Auxiliaries
 from trionet_compat.iblutil.io.net.base import ExpMessage
 
 
+@pytest.fixture(autouse=True)
+def patience() -> None:
+    """None but upstream's own: no machine is slow on a mock clock."""
+
+
 def said(*data: Any) -> dict[str, list[Any]]:
     """What the rigs answer."""
     return {name: [*data, name] for name in NAMES}

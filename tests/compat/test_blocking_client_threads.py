@@ -82,7 +82,7 @@ def _tasks(portal: Portal) -> int:
 def test_a_client_that_is_forgotten(kind: type[Client] | type[BestEffortClient]) -> None:
     with serving({"laser": Instrument()}) as (portal, server):
         tasks = _tasks(portal)
-        client = kind(HOST, port_of(server), "laser")
+        client = kind(HOST, port_of(server), "laser", 30)
         assert client.echo(1) == 1
         there = weakref.ref(client)
         with pytest.warns(ResourceWarning, match=f"unclosed <{kind.__name__} "):

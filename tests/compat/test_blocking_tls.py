@@ -32,7 +32,7 @@ def test_who_is_trusted_and_who_is_not(tmp_path: Path) -> None:
         assert client.echo(1) == 1
         assert client.get_local_host() == HOST
         client.close_rpc()
-        best_effort = BestEffortClient(HOST, port, "laser", ssl_config=ours)
+        best_effort = BestEffortClient(HOST, port, "laser", 30, ssl_config=ours)
         assert best_effort.echo(1) == 1
         best_effort.close_rpc()
         with pytest.raises(ssl.SSLCertVerificationError):

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import trionet
 from tests.compat.asyncio_programs import Told, port_of, run
 from trionet_compat.sipyco import logs
 
@@ -26,6 +27,13 @@ class Kept(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if hasattr(record, "source"):
             self.told((record.source, record.levelno, record.name, record.getMessage()))
+
+
+@pytest.fixture(autouse=True)
+def patient_flushes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was logged last is sent, also where the machine stands still for more than a second then."""
+    options = trionet.open_log_forwarder.__wrapped__.__kwdefaults__  # type: ignore[attr-defined]
+    monkeypatch.setitem(options, "flush_timeout", 30.0)
 
 
 @pytest.fixture

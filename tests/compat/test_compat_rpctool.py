@@ -180,5 +180,5 @@ def test_a_case_whose_controller_ends_early() -> None:
     case = GenericRPCCase()
     case.setUp()
     with pytest.raises(ConnectionRefusedError):
-        case.start_server("laser", f'"{sys.executable}" -S -c ""', _free_port(), 60)
+        case.start_server("laser", f'"{sys.executable}" -S -c ""', _free_port(), 60, "laser", 30)
     assert not case.servers

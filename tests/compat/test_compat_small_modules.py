@@ -108,7 +108,7 @@ def test_rpc_clients_are_targets(kind: type[Client] | type[BestEffortClient]) ->
         instrument.released.set()
 
     with serving({"laser": instrument}) as (portal, server):
-        client = kind(HOST, port_of(server), "laser")
+        client = kind(HOST, port_of(server), "laser", 30)
         ff = FFProxy(client)
         assert not hasattr(ff, "nothing")
         assert ff.wait() is None

@@ -18,12 +18,6 @@ from trionet_compat.iblutil.io.net.base import ExpMessage, ExpStatus
 both_schemes = pytest.mark.parametrize("scheme", SCHEMES)
 
 
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Machines are slow: an echo that is not missed on purpose may take its time."""
-    monkeypatch.setattr(EchoProtocol, "default_echo_timeout", 60.0)
-
-
 class Heard(Told):
     """A callback that remembers the data, and who has sent it."""
 

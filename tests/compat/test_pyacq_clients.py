@@ -58,7 +58,8 @@ def test_arguments_of_clients(server: RPCServer) -> None:
     assert not RPCClient.clients_by_thread.get((threading.get_ident(), server.address))
 
 
-def test_no_server() -> None:
+def test_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # `patience`
     network = VirtualNetwork()
     with open_portal(clock=trio.testing.MockClock(autojump_threshold=0), network=network) as portal:
         for _ in range(2):
@@ -100,7 +101,7 @@ def test_requests(client: RPCClient) -> None:
     assert client.send("get_obj", {"obj": copy}) == [1, 2, 3]
     assert client.delete(copy) is None
     assert client.ping() == "pong"
-    client.ensure_connection()
+    client.ensure_connection(timeout=30)
     with pytest.raises(RemoteCallException) as caught:
         client.send("nonsense")
     assert caught.value.type_str == "ValueError"

@@ -153,7 +153,7 @@ def test_a_thread_has_nothing_of_a_former_one_with_the_same_number() -> None:
 def test_a_lazy_server_can_be_run_later() -> None:
     server = RPCServer()
     server.run_lazy()
-    done = threading.Thread(target=lambda: RPCClient.get_client(server.address).close_server(timeout=None))
+    done = threading.Thread(target=lambda: RPCClient.get_client(server.address).close_server())
     done.start()
     server.run_forever()
     done.join()

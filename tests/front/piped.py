@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ def children() -> set[str]:
 
 @pytest.fixture
 def nothing_stays() -> Iterator[None]:
+    gc.collect()  # what other tests have left open is not closed in this one
     before = descriptors(), children()
     yield
     assert (descriptors(), children()) == before

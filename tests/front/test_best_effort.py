@@ -178,6 +178,23 @@ async def test_over_sockets() -> None:
         await server.aclose()
 
 
+async def test_an_answer_that_makes_no_sense_is_an_outage(caplog: pytest.LogCaptureFixture) -> None:
+    class Long:
+        def get(self) -> str:
+            return "x" * 1000
+
+    async with trio.open_nursery() as nursery:
+        server: trionet.RpcServer = await nursery.start(trionet.serve_rpc, {"it": Long()}, 0)
+        async with trionet.open_best_effort_rpc_client(
+            "127.0.0.1", server.port, "it", first_timeout=30, max_message_size=500
+        ) as client:
+            assert await client.call("get") is None
+            await client.connected.wait_value(False)
+            await trio.testing.wait_all_tasks_blocked()
+        await server.aclose()
+    assert "a line of " in caplog.text
+
+
 async def test_a_server_without_the_target() -> None:
     async with trio.open_nursery() as nursery:
         server: trionet.RpcServer = await nursery.start(trionet.serve_rpc, {"it": Target()}, 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from typing import Any
 
 import pytest
@@ -31,6 +33,29 @@ async def test_without_connecting_again_all_that_came_is_received(reset: bool) -
         for _ in range(2):
             with pytest.raises(ConnectionLost, match=reason):
                 await anext(receiver)
+
+
+async def test_a_loop_over_much_that_came_leaves_time_for_others() -> None:
+    script = Script(b"1\n" * 10_000)
+    script.end_at_once = True
+    turns = [0]
+    received = 0
+    async with receiving(script.connect) as receiver, trio.open_nursery() as nursery:
+
+        async def count() -> None:
+            while True:
+                turns.append(received)
+                await trio.lowlevel.checkpoint()
+
+        await settle()
+        nursery.start_soon(count)
+        with contextlib.suppress(ConnectionLost):
+            async for _ in receiver:
+                received += 1
+        turns.append(received)
+        nursery.cancel_scope.cancel()
+    assert received == 10_000
+    assert max(after - before for before, after in itertools.pairwise(turns)) <= 1_000
 
 
 async def test_refused() -> None:

@@ -14,20 +14,10 @@ import trio
 import trio.testing
 
 import trionet
+from tests.front.interrupting import InterruptingHandler
 from trionet.wire.sync_struct import Mod
 
 HOST = "127.0.0.1"
-
-
-class InterruptingHandler(logging.Handler):
-    """Ctrl-C comes when something is logged for the first time."""
-
-    interrupted = False
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if not self.interrupted:
-            self.interrupted = True
-            signal.raise_signal(signal.SIGINT)
 
 
 @contextlib.contextmanager

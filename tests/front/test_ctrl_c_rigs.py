@@ -11,16 +11,10 @@ import pytest
 import trio
 
 import trionet
+from tests.front.interrupting import InterruptingHandler
 from trionet import RigEvent
 
 both_schemes = pytest.mark.parametrize("scheme", ["udp", "tcp"])
-
-
-class InterruptingHandler(logging.Handler):
-    """Ctrl-C comes while something is logged."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        signal.raise_signal(signal.SIGINT)
 
 
 @pytest.fixture
@@ -28,6 +22,10 @@ def interrupting_logger() -> logging.Logger:
     logger = logging.Logger("interrupting")
     logger.addHandler(InterruptingHandler())
     return logger
+
+
+#: For what has to succeed, however slow the machine.
+PATIENT: Any = {"echo_timeout": 30}
 
 
 async def wait_and_tell(program: Awaitable[Any]) -> None:
@@ -42,14 +40,16 @@ async def wait_and_tell(program: Awaitable[Any]) -> None:
 @both_schemes
 @pytest.mark.parametrize("side", ["rig", "client"])
 def test_while_messages_are_received(side: str, scheme: str, interrupting_logger: logging.Logger) -> None:
-    options: dict[str, Any] = {"logger": interrupting_logger}
+    options: dict[str, Any] = {"logger": interrupting_logger, "echo_timeout": 30}
 
     async def program() -> None:
         async with trionet.open_rig_listener(
-            f"{scheme}://127.0.0.1:0", **(options if side == "rig" else {})
+            f"{scheme}://127.0.0.1:0", **(options if side == "rig" else PATIENT)
         ) as rig:
             uri = f"{scheme}://127.0.0.1:{rig.port}"
-            async with trionet.open_rig_communicator(uri, **(options if side == "client" else {})) as client:
+            async with trionet.open_rig_communicator(
+                uri, **(options if side == "client" else PATIENT)
+            ) as client:
                 with rig.open_events() as events:
                     await client.init()
                     address = (await events.receive()).address
@@ -69,7 +69,7 @@ def test_while_a_report_is_sent(scheme: str, interrupting_logger: logging.Logger
         uri = f"{scheme}://127.0.0.1:0"
         async with trionet.open_rig_listener(uri, logger=interrupting_logger) as rig:
             rig.assign_callback("EXPINIT", fail)
-            async with trionet.open_rig_communicator(f"{scheme}://127.0.0.1:{rig.port}") as client:
+            async with trionet.open_rig_communicator(f"{scheme}://127.0.0.1:{rig.port}", **PATIENT) as client:
                 await wait_and_tell(client.init())
 
     with pytest.raises(KeyboardInterrupt, match="here"):
@@ -131,7 +131,7 @@ def test_who_waits_for_all_rigs_is_interrupted_in_no_group(scheme: str, concurre
         async with trionet.open_rig_listener(f"{scheme}://127.0.0.1:0") as rig:
             rig.assign_callback("EXPINIT", interrupt_once)
             uri = f"{scheme}://127.0.0.1:{rig.port}"
-            async with trionet.open_rig_services({"one": uri, "other": uri}) as services:
+            async with trionet.open_rig_services({"one": uri, "other": uri}, **PATIENT) as services:
                 await wait_and_tell(services.init(concurrent=concurrent))
 
     with pytest.raises(KeyboardInterrupt, match="here"):

@@ -230,6 +230,8 @@ async def test_a_long_message_is_cut_off(autojump_clock: Clock) -> None:
     [
         ({"max_backlog": 0}, "max_backlog must be at least 1"),
         ({"max_record_size": 1023}, "max_record_size must be at least 1024"),
+        ({"flush_timeout": -1.0}, "flush_timeout must be at least 0 s, not -1.0"),
+        ({"connect_timeout": math.nan}, "connect_timeout must be at least 0 s, not nan"),
         ({"first_retry": 0.0}, "first delay"),
         ({"first_retry": 6.0}, "first delay"),
     ],

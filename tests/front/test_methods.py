@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import http
 from typing import Any
@@ -139,6 +140,11 @@ async def test_a_proxy_can_be_served_again() -> None:
             assert await client.call("static", 3) == 3
             with pytest.raises(TypeError):
                 await client.call("static")
+
+
+async def test_a_proxy_can_be_copied() -> None:
+    async with open_memory_rpc_client({"it": Target()}) as client:
+        assert await copy.copy(client.proxy).static(3) == 3
 
 
 async def test_a_coroutine_whose_turn_never_comes(recwarn: pytest.WarningsRecorder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -92,6 +93,24 @@ async def test_a_large_rest_is_taken_when_a_loop_is_left() -> None:
         del mods
         await settle()
         assert subscription.value == {"a": 1}
+
+
+async def test_a_loop_that_the_garbage_collector_finds_in_another_thread() -> None:
+    script = Script(init({"a": 0}))
+    async with subscribed(script.connect) as subscription:
+
+        async def take_one() -> None:
+            mods = aiter(subscription)
+            cycle: list[Any] = [mods]
+            cycle.append(cycle)
+            link = only_link(script)
+            link.down.put(b"".join(set_a(number) for number in range(1, 10)))
+            assert (await anext(mods))["value"] == 1
+
+        await take_one()
+        await trio.to_thread.run_sync(gc.collect)
+        with trio.fail_after(60):
+            await subscription.wait_value(lambda value: value["a"] == 9)
 
 
 async def test_there_is_one_loop_at_a_time() -> None:

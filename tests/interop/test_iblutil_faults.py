@@ -142,7 +142,7 @@ async def test_their_rig_is_waited_for(iblutil: Iblutil, scheme: str) -> None:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(services.ready, PATIENCE)
                 there = await iblutil.serve(scheme, port)
-            await services["camera"].init()
+            await services["camera"].init(echo_timeout=PATIENCE)
             assert await there.receive() == [1, None]  # the ping before is nothing that they tell anyone
 
 

@@ -51,8 +51,9 @@ ANSWERS: dict[int, list[Any]] = {
 
 @pytest.fixture(autouse=True)
 def time_to_listen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their services lose answers that come before they listen: on a busy computer 20 ms are too little."""
-    monkeypatch.setattr("trionet.rig._peer.ANSWER_GAP", 0.2)
+    """Their services lose answers that come before they listen, and on a busy computer they take long to."""
+    for transport in ("udp", "tcp"):
+        monkeypatch.setattr(f"trionet.rig._{transport}.ANSWER_GAP", 0.2)
 
 
 class OurRigs:

@@ -26,7 +26,7 @@ from trionet import (
     RigEvent,
     RigServices,
 )
-from trionet.rig._peer import ANSWER_GAP
+from trionet.rig import _tcp, _udp
 from trionet.testing import Lab
 
 SEEDS = 200
@@ -74,7 +74,7 @@ class PlannedRig(LabRig):
         self.plan = plan
         self.latency = random.uniform(0, 0.1)
         self.fate = random.choice(FATES)
-        self.gap = ANSWER_GAP
+        self.gap = _udp.ANSWER_GAP if scheme == "udp" else _tcp.ANSWER_GAP
         self.work = random.choice([0.0, random.uniform(0, 3)])
         if self.fate == "too late":
             self.work = plan.response_timeout + random.uniform(0, 2)

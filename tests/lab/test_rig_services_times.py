@@ -12,7 +12,6 @@ import trio
 import trionet
 from tests.lab.rigs import Behaviour, LabRig, answer, ignore, near, payloads, time_of
 from trionet import ConnectionLost, EchoTimeout, NotAsked, RigCommunicator, RigEvent, RigServices, RigURI
-from trionet.rig._peer import ANSWER_GAP
 from trionet.testing import Lab
 from trionet.wire.rig_messages import ExpMessage
 
@@ -67,10 +66,10 @@ def kinds(error: trionet.ServicesError) -> dict[str, type[Exception]]:
 @pytest.mark.parametrize(
     ("scheme", "first", "later"),
     [
-        # There and back, and the gap between the echo and the answer.
-        ("udp", 2 * LATENCY + ANSWER_GAP, 2 * LATENCY + ANSWER_GAP),
-        # To connect as well.
-        ("tcp", 4 * LATENCY + ANSWER_GAP, 2 * LATENCY + ANSWER_GAP),
+        # There and back, and the gap of 5 ms between the echo and the answer.
+        ("udp", 2 * LATENCY + 0.005, 2 * LATENCY + 0.005),
+        # To connect as well, and the gap is one of 20 ms.
+        ("tcp", 4 * LATENCY + 0.02, 2 * LATENCY + 0.02),
     ],
 )
 async def test_many_rigs_answer_in_exactly_the_time_of_one(
@@ -170,7 +169,8 @@ async def test_reports_of_errors_fail_a_rig_a_round_trip_after_the_question(lab:
         await services.cleanup()
         await trio.sleep(1)
         rigs[1].behaviour = fail
-        error = await failures(2 * LATENCY + ANSWER_GAP, services, 1)
+        gap = 0.02 if scheme == "tcp" else 0.005
+        error = await failures(2 * LATENCY + gap, services, 1)
         reason = error.failed["rig1"]
         assert isinstance(reason, trionet.RemoteError)
         assert (reason.class_name, reason.message) == ("LookupError", "rig1 has no camera")
@@ -208,6 +208,17 @@ async def test_ready_returns_a_round_trip_after_the_last_rig_is_there(lab: Lab, 
             await rigs[1].start()
         assert trio.current_time() - began == near(rounds * (0.25 + 2 * LATENCY) + trip)
         assert all(rig.events == [] for rig in rigs)
+
+
+@both_schemes
+async def test_ready_gives_up_in_time_and_tells_why(lab: Lab, scheme: str) -> None:
+    async with open_lab_services(lab, 2, scheme) as (services, rigs):
+        await rigs[1].stop()
+        began = trio.current_time()
+        with pytest.raises(trionet.ServicesError, match="rig1: ") as caught:
+            await services.ready(1)
+        assert trio.current_time() - began == near(1)
+        assert kinds(caught.value) == {"rig1": ConnectionRefusedError}
 
 
 async def test_ready_asks_silent_rigs_again_after_echo_timeout_and_a_quarter(lab: Lab) -> None:

@@ -21,7 +21,7 @@ from tests.lab.rigs import (
 )
 from tests.lab.servers import EVERYWHERE
 from trionet import ConnectionLost, EchoTimeout
-from trionet.rig._peer import ANSWER_GAP
+from trionet.rig._tcp import ANSWER_GAP
 from trionet.testing import DROP, Lab, Packet, Reset, Verdict, reset_after
 
 LATENCY = 0.05

@@ -156,6 +156,7 @@ async def test_what_is_no_port(port: Any, error: type[Exception]) -> None:
         functools.partial(trionet.serve_publisher, {}),
         functools.partial(trionet.serve_broadcaster, trionet.Broadcaster()),
         trionet.serve_log_sink,
+        lambda _, **options: trionet.serve_objects({}, **options),
     ],
 )
 async def test_times_that_make_no_sense(serve: Any, seconds: float) -> None:
@@ -395,7 +396,10 @@ async def test_a_client_that_connects_to_tls_and_says_nothing(
     assert "no TLS connection within 7 s" in caplog.text
 
 
-async def test_idle_tls_clients_are_disconnected(certificates: Certificates) -> None:
+async def test_idle_tls_clients_are_disconnected(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trionet._transport._CLOSE_TIMEOUT", 30.0)  # for the farewell of TLS
     async with trio.open_nursery() as nursery:
         identity = certificates.identity("server", "client")
         server = await nursery.start(

@@ -45,6 +45,12 @@ trio.run(main)
 """
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process has said last is there in the end, however busy the machine."""
+    monkeypatch.setattr("trionet.objects.process._OUTPUT_TIMEOUT", 30.0)
+
+
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where temporary folders are made. Its own path is short, as those of sockets have to be."""
@@ -65,7 +71,7 @@ async def test_process_hosts_objects_and_its_words_are_logged(
 ) -> None:
     caplog.set_level(logging.INFO)
     modules = ["os", "builtins", "sys", "logging"]
-    async with trionet.open_object_process("worker", allow_import=modules) as process:
+    async with trionet.open_object_process("worker", allow_import=modules, grace=30) as process:
         assert process.address.startswith(f"ipc://{tidy_folder}")
         os_module = await process.client.import_module("os")
         assert await os_module.getpid() == process.pid
@@ -93,7 +99,7 @@ async def test_log_records_that_are_lost_are_counted(caplog: pytest.LogCaptureFi
     """A method logs more than can wait, and nothing is sent meanwhile."""
     caplog.set_level(logging.WARNING)
     many = "import logging\nfor n in range(12_000): logging.getLogger('many').warning('%d', n)"
-    async with trionet.open_object_process(allow_import=["builtins"]) as process:
+    async with trionet.open_object_process(allow_import=["builtins"], grace=30) as process:
         await (await process.client.import_module("builtins")).exec(many)
     report, *arrived = (record for record in caplog.records if record.processName != "MainProcess")
     first = 12_000 - len(arrived)

@@ -116,10 +116,10 @@ async def test_a_report_goes_out_once_without_a_confirmation(scheme: str) -> Non
         rig.assign_callback("EXPINIT", fail)
         async with open_raw_client(scheme, rig.port) as peer:
             await peer.send([1, 1])
-            assert await peer.receive() == b"[1, 1]"
-            assert await peer.receive() == b"[0, \"KeyError: 'x'\", 1]"
+            await peer.receive_exactly(b"[1, 1]")
+            await peer.receive_exactly(b"[0, \"KeyError: 'x'\", 1]")
             await peer.send([8, 1])
-            assert await peer.receive() == b"[8, 1]"
+            await peer.receive_exactly(b"[8, 1]")
 
 
 @both_schemes
@@ -135,7 +135,7 @@ async def test_a_failing_callback_for_reports_is_not_reported(scheme: str) -> No
         await rig.send([0, "ValueError: over here", 1])
         await called.wait()
         await rig.send([1, 1])
-        assert await rig.receive() == b"[1, 1]"
+        await rig.receive_exactly(b"[1, 1]")
 
 
 @both_schemes

@@ -87,7 +87,7 @@ async def test_an_event_without_data_is_echoed_and_not_delivered(
             for _ in range(3):
                 for one in (peer, other):
                     await one.send(b"[32]")
-                    assert await one.receive() == b"[32]"
+                    await one.receive_exactly(b"[32]")
         assert called == []
         assert rig.statistics() == trionet.RigStatistics(pings=6)
     assert warnings_of(caplog) == []
@@ -98,10 +98,10 @@ async def test_a_datagram_that_stops_in_the_middle_of_a_message() -> None:
     async with open_listener(loopback("udp")) as rig:
         async with open_raw_client("udp", rig.port) as peer:
             await peer.send(b"[1, 1")
-            assert await peer.receive() == b"[1, 1"
+            await peer.receive_exactly(b"[1, 1")
             await peer.send(b"]")
             await peer.send(b"[1, 1]")
-            assert await peer.receive() == b"[1, 1]"
+            await peer.receive_exactly(b"[1, 1]")
         assert rig.statistics() == trionet.RigStatistics(received=1, malformed=2)
 
 
@@ -110,7 +110,7 @@ async def test_an_empty_datagram() -> None:
         async with open_raw_client("udp", rig.port) as peer:
             await peer.send(b"")
             await peer.send(b"[1, 1]")
-            assert await peer.receive() == b"[1, 1]"
+            await peer.receive_exactly(b"[1, 1]")
         assert rig.statistics() == trionet.RigStatistics(received=1, malformed=1)
 
 
@@ -166,13 +166,13 @@ async def test_an_echo_from_another_address_confirms_nothing(scheme: str) -> Non
             with rig.open_events() as events:
                 for one in (stranger, peer):
                     await one.send([8, 1])
-                    assert await one.receive() == b"[8, 1]"
+                    await one.receive_exactly(b"[8, 1]")
                     address = (await events.receive()).address
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(lambda: rig.init("for you", address=address))
                     message = await peer.receive()
                     await stranger.send(message)
-                    assert await stranger.receive() == message
+                    await stranger.receive_exactly(message)
                     event = await events.receive()
                     assert (event.data, event.address) == (["for you"], stranger.address)
                     assert rig.statistics().confirmed == 0
@@ -207,12 +207,11 @@ async def test_a_peer_that_echoes_everything_twice(scheme: str) -> None:
                     if not rig.stream:
                         await rig.send(message)
                 if not window:
-                    # A message, so it is sent back. A rig that echoes that, too, gets no more.
-                    assert await rig.receive() == message
-                    await rig.send(message)
+                    # A message, so it is sent back. What if that is echoed, too: `tests.lab.test_rig_storms`.
+                    await rig.receive_exactly(message)
                 else:
                     await rig.send([2, number, 0])
-                    assert await rig.receive() == b"[2, %d, 0]" % number
+                    await rig.receive_exactly(b"[2, %d, 0]" % number)
             await trio.testing.wait_all_tasks_blocked()
             statistics = client.statistics()
             assert statistics.confirmed == 2
@@ -370,12 +369,12 @@ async def test_a_refusal_is_told_to_who_wants_to_know() -> None:
 
 async def test_a_message_is_sent_although_the_one_before_was_refused() -> None:
     """The system tells about the first one when the second one is to be sent, and does not send that."""
-    port = unused_port("udp")
-    async with open_communicator(loopback("udp", port)) as client:
-        await client.send([1, "nobody is there"])
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as rig:
-            rig.bind(("127.0.0.1", port))
-            rig.setblocking(False)
-            with trio.move_on_after(0.02):
-                await client.init("at once")
-            assert rig.recv(100) == b'[1, "at once"]'
+    with unused_port("udp") as port:
+        async with open_communicator(loopback("udp", port)) as client:
+            await client.send([1, "nobody is there"])
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as rig:
+                rig.bind(("127.0.0.1", port))
+                rig.setblocking(False)
+                with trio.move_on_after(0.02):
+                    await client.init("at once")
+                assert rig.recv(100) == b'[1, "at once"]'

@@ -106,15 +106,15 @@ async def test_messages_to_different_addresses_are_under_way_at_the_same_time(sc
             with rig.open_events() as events:
                 for peer in (first, second):
                     await peer.send([1, 1])
-                    assert await peer.receive() == b"[1, 1]"
+                    await peer.receive_exactly(b"[1, 1]")
                     addresses.append((await events.receive()).address)
             assert addresses == [first.address, second.address]
             async with trio.open_nursery() as nursery:
                 for number, address in enumerate(addresses):
                     nursery.start_soon(functools.partial(rig.stop, number, address=address))
-                assert await second.receive() == b"[4, 1]"
+                await second.receive_exactly(b"[4, 1]")
                 await second.send([4, 1])
-                assert await first.receive() == b"[4, 0]"
+                await first.receive_exactly(b"[4, 0]")
                 await first.send([4, 0])
 
 
@@ -152,11 +152,11 @@ async def test_a_repeat_within_the_window_is_echoed_and_not_delivered(scheme: st
         async with open_raw_client(scheme, rig.port) as peer:
             for message in (b"[1, 1]", b"[1, 2]"):
                 await peer.send(message)
-                assert await peer.receive() == message
+                await peer.receive_exactly(message)
             await peer.send(b"[1, 1]")
-            assert await peer.receive() == b"[1, 1]"
+            await peer.receive_exactly(b"[1, 1]")
             await peer.send(b"[1, 3]")
-            assert await peer.receive() == b"[1, 3]"
+            await peer.receive_exactly(b"[1, 3]")
         assert [event.data for event in called] == [[1], [2], [3]]
         assert rig.statistics() == trionet.RigStatistics(received=3, repeats=1)
 
@@ -167,7 +167,7 @@ async def test_without_a_window_every_message_counts(scheme: str) -> None:
         async with open_raw_client(scheme, rig.port) as peer:
             for _ in range(3):
                 await peer.send(b"[1, 1]")
-                assert await peer.receive() == b"[1, 1]"
+                await peer.receive_exactly(b"[1, 1]")
         assert rig.statistics() == trionet.RigStatistics(received=3)
 
 

@@ -77,14 +77,15 @@ async def test_rigs_that_do_not_even_confirm(scheme: str) -> None:
 @both_schemes
 async def test_a_rig_that_is_not_there_is_reported_and_the_others_answer(scheme: str) -> None:
     async with open_rigs(scheme) as (_, rigs):
-        uris = {name: loopback(scheme, rig.port) for name, rig in rigs.of.items()}
-        uris["sound"] = loopback(scheme, unused_port(scheme))
-        async with open_services(uris) as services:
-            for concurrent in (True, False):
-                with pytest.raises(trionet.ServicesError, match="1 of 3 rigs failed: sound: ") as caught:
-                    await services.init(concurrent=concurrent)
-                assert isinstance(caught.value.failed["sound"], ConnectionRefusedError)
-                assert caught.value.responses == {n: [n, None] for n in ("camera", "task")}
+        with unused_port(scheme) as port:
+            uris = {name: loopback(scheme, rig.port) for name, rig in rigs.of.items()}
+            uris["sound"] = loopback(scheme, port)
+            async with open_services(uris) as services:
+                for concurrent in (True, False):
+                    with pytest.raises(trionet.ServicesError, match="1 of 3 rigs failed: sound: ") as caught:
+                        await services.init(concurrent=concurrent)
+                    assert isinstance(caught.value.failed["sound"], ConnectionRefusedError)
+                    assert caught.value.responses == {n: [n, None] for n in ("camera", "task")}
 
 
 @both_schemes
@@ -168,22 +169,22 @@ def test_the_error_can_be_copied_and_sent_to_another_process() -> None:
 @both_schemes
 async def test_an_attempt_that_was_refused_does_not_cost_the_answer(scheme: str) -> None:
     """The answer has the bytes of the question: it is no echo of what never arrived."""
-    port = unused_port(scheme)
-    uris = {"late": loopback(scheme, port)}
-    options: dict[str, Any] = {"attempts": 1000, "echo_timeout": 0.05, "response_timeout": 60}
-    async with open_services(uris, **options) as services, trio.open_nursery() as nursery:
-        answers: list[Any] = []
+    with unused_port(scheme) as port:
+        uris = {"late": loopback(scheme, port)}
+        options: dict[str, Any] = {"attempts": 1000, "echo_timeout": 0.05, "response_timeout": 60}
+        async with open_services(uris, **options) as services, trio.open_nursery() as nursery:
+            answers: list[Any] = []
 
-        async def ask() -> None:
-            answers.append(await services.init())
-            nursery.cancel_scope.cancel()
+            async def ask() -> None:
+                answers.append(await services.init())
+                nursery.cancel_scope.cancel()
 
-        nursery.start_soon(ask)
-        await trio.testing.wait_all_tasks_blocked()
-        async with open_listener(loopback(scheme, port)) as rig:
-            rig.assign_callback("EXPINIT", rig.respond)
-            await trio.sleep_forever()
-    assert answers == [{"late": [None]}]
+            nursery.start_soon(ask)
+            await trio.testing.wait_all_tasks_blocked()
+            async with open_listener(loopback(scheme, port)) as rig:
+                rig.assign_callback("EXPINIT", rig.respond)
+                await trio.sleep_forever()
+        assert answers == [{"late": [None]}]
 
 
 async def test_a_rig_that_dies_in_the_middle_is_reported_at_once() -> None:
@@ -232,7 +233,7 @@ async def test_a_token_that_json_cannot_carry() -> None:
 async def test_an_attempt_over_a_new_connection_is_answered() -> None:
     (listener,) = await trio.open_tcp_listeners(0, host=LOOPBACK)
     uris = {"rig": loopback("tcp", listener.socket.getsockname()[1])}
-    options: dict[str, Any] = {"attempts": 5, "echo_timeout": 0.05, "response_timeout": 30}
+    options: dict[str, Any] = {"attempts": 1000, "echo_timeout": 0.05, "response_timeout": 30}
     async with listener, open_services(uris, **options) as services:
 
         async def rig() -> None:
@@ -241,7 +242,9 @@ async def test_an_attempt_over_a_new_connection_is_answered() -> None:
             async with await listener.accept() as second:
                 await second.send_all(await second.receive_some())
                 await second.send_all(b'[1, "answer"]')
-                assert await second.receive_some() == b'[1, "answer"]'
+                received = b""
+                while not received.endswith(b'[1, "answer"]'):  # on a busy machine behind further attempts
+                    received += await second.receive_some()
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(rig)

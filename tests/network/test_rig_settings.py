@@ -7,8 +7,8 @@ import logging
 import pytest
 import trio
 
-from tests.network.rigs import both_schemes, loopback, open_pair
-from trionet import EchoTimeout, RigEvent, open_rig_communicator, open_rig_listener
+from tests.network.rigs import both_schemes, loopback, open_communicator, open_listener, open_pair
+from trionet import EchoTimeout, RigEvent, open_rig_communicator
 
 
 @both_schemes
@@ -51,10 +51,10 @@ async def test_udp_is_connected_until_it_is_closed() -> None:
 
 
 async def test_tcp_is_connected_while_there_is_a_connection() -> None:
-    async with open_rig_listener(loopback("tcp")) as rig:
+    async with open_listener(loopback("tcp")) as rig:
         assert not rig.is_connected
         uri = loopback("tcp", rig.port)
-        async with open_rig_communicator(uri, connect_first=False) as client:
+        async with open_communicator(uri, connect_first=False) as client:
             assert not client.is_connected
             await client.init()
             assert client.is_connected

@@ -94,14 +94,17 @@ async def test_a_server_that_is_not_the_right_one_is_told_nothing(certificates: 
 async def test_a_connection_that_is_lost_is_made_anew_with_tls(certificates: Certificates) -> None:
     server = certificates.identity("server", "client")
     identity = certificates.identity("client", "server")
-    uri = loopback("wss", unused_port("tcp"))
-    async with open_communicator(uri, ssl_context=identity, echo_timeout=30, connect_first=False) as client:
-        for number in range(3):
-            async with open_listener(uri, ssl_context=server) as rig:
-                await client.init(number)
-                assert rig.statistics().received == 1
-            with pytest.raises((ConnectionRefusedError, trionet.ConnectionLost)):
-                await client.init("nobody is there")
+    with unused_port("tcp") as port:
+        uri = loopback("wss", port)
+        async with open_communicator(
+            uri, ssl_context=identity, echo_timeout=30, connect_first=False
+        ) as client:
+            for number in range(3):
+                async with open_listener(uri, ssl_context=server) as rig:
+                    await client.init(number)
+                    assert rig.statistics().received == 1
+                with pytest.raises((ConnectionRefusedError, trionet.ConnectionLost)):
+                    await client.init("nobody is there")
 
 
 @pytest.mark.parametrize("scheme", ["udp", "tcp", "ws"])

@@ -383,3 +383,12 @@ def test_own_copy_shares_nothing_that_can_be_changed(value: Any) -> None:
     copied = own_copy(value)
     assert identical(copied, value)
     assert not {*mutable_parts(copied)} & {*mutable_parts(value)}
+
+
+@pytest.mark.parametrize("holder", [[0, 1], np.zeros(2), "text", None])
+def test_what_is_no_dict_stays_as_it_is(holder: Any) -> None:
+    notifier = Notifier({"here": holder})
+    before = repr(notifier.raw_view)
+    with pytest.raises(TypeError, match="holds no dict"):
+        update_from_dict(notifier["here"], {"a": 1})
+    assert repr(notifier.raw_view) == before

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.wire.values import identical, pyon_values
 from trionet import pyon
-from trionet.wire.rpc_messages import V2, BadRequest, Call, Codec, GenericCodec
+from trionet.wire.rpc_messages import V1, V2, BadRequest, Call, Codec, GenericCodec
 
 ROUND = settings(max_examples=300, deadline=None)
 
@@ -321,3 +321,9 @@ def test_long_lines_take_the_other_way(size: int) -> None:
     line = V2.encode_call("f", [value], {"kwargs": value})[:-1]
     assert request_of(V2, line) == request_of(THOROUGH, line) == ("call", "f", [value], {"kwargs": value})
     assert V2.decode_reply(V2.encode_result(value)[:-1]) == (value, None)
+
+
+def test_an_action_that_is_nested_too_deep_to_be_shown() -> None:
+    request = V1.decode_request(b"{'action': " + b"[" * 990 + b"]" * 990 + b"}")
+    assert isinstance(request, BadRequest)
+    assert str(request.error) in ("Unknown action: <list>", "Unknown action: " + "[" * 100)

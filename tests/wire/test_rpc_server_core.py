@@ -164,11 +164,11 @@ def test_wrong_target_line(line: bytes, reason: str) -> None:
     ("line", "version"), [(b"echo", 1), (b"echo pyon_v2", 2), (b"echo pyon_v2 pyon_v2", 2)]
 )
 def test_encoding_is_what_the_client_chose(line: bytes, version: int) -> None:
+    expected = b'{"__jsonclass__":["set",[["echo"]]]}\n' if version == 2 else b'{"echo"}\n'
     server = server_in(State.WAIT_TARGET)
     assert server.pyon_version == 1
     assert feed(server, line + b"\n") == TargetSelected("echo")
     assert server.pyon_version == version
-    expected = b'{"__jsonclass__":["set",[["echo"]]]}\n' if version == 2 else b'{"echo"}\n'
     assert server.send_methods(["echo"]) == expected
 
 

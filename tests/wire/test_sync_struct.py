@@ -13,6 +13,7 @@ from tests.wire.pair import cut
 from tests.wire.transcripts import load
 from tests.wire.values import identical
 from trionet import pyon
+from trionet.pyon import v1
 from trionet.wire.errors import LocalProtocolError, RemoteProtocolError
 from trionet.wire.feeds import PyonVersion, State, encode_line
 from trionet.wire.sync_struct import BANNER, KEYS, Mod, SubscriberConnection, apply_mod, cannot_apply
@@ -411,3 +412,33 @@ def test_init_is_not_applied() -> None:
     with pytest.raises(ValueError, match="makes a structure"):
         apply_mod(target, {"action": "init", "struct": {}, "path": [], "key": "a"})
     assert target == {"a": 1}
+
+
+# What PYON v1 may carry, and Python before 3.12 cannot write.
+DEEP = b"[" * 990 + b"]" * 990
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        (b"{'action': %b}", r"unknown action '(<list>|\[{40})'"),
+        (b"{'action': 'pop', 'path': {1: %b}, 'i': 0}", r"a path that is no list: (<dict>|.{40}$)"),
+    ],
+)
+def test_what_is_nested_too_deep_to_be_shown(sent: bytes, message: str) -> None:
+    wire = SubscriberConnection(10_000)
+    wire.subscribe("it")
+    wire.receive_data(b"{'action': 'init', 'struct': None}\n" + sent % DEEP + b"\n")
+    assert wire.next_mod() == {"action": "init", "struct": None}
+    with pytest.raises(RemoteProtocolError, match=message):
+        wire.next_mod()
+
+
+def test_why_a_mod_cannot_be_applied_is_short_whatever_it_is() -> None:
+    deep = v1.decode(DEEP)
+    mod = {"action": "pop", "path": [deep, "k" * 100_000], "i": deep}
+    for error in (KeyError(deep), KeyError("k" * 100_000)):
+        told = str(cannot_apply(mod, error))
+        assert told.startswith("'pop' cannot be applied at [")
+        assert "KeyError" in told
+        assert len(told) < 400

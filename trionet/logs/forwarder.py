@@ -14,7 +14,7 @@ import trio
 from trio_util import AsyncBool
 
 from trionet._backoff import FIRST_RETRY, Backoff
-from trionet._connect import CONNECT_TIMEOUT, connector
+from trionet._connect import CONNECT_TIMEOUT, check_seconds, connector
 from trionet._tasks import open_background_tasks
 from trionet._tls import TLSConfig
 from trionet._transport import Transport, format_address
@@ -195,7 +195,7 @@ async def open_log_forwarder(
         rng: Source of the randomness in the times between attempts.
 
     Raises:
-        ValueError: for a limit that makes no sense, or a port that there cannot be.
+        ValueError: for a limit or a time that makes no sense, or a port that there cannot be.
         OSError: if a file of a `TLSIdentity` cannot be used.
 
     Outages, with the reason of the first failure, go to the log of ``trionet.logs``, once for each. Nothing
@@ -212,6 +212,7 @@ async def open_log_forwarder(
         raise ValueError(f"max_backlog must be at least 1, not {max_backlog}")
     if max_record_size < MIN_SENT_SIZE:
         raise ValueError(f"max_record_size must be at least {MIN_SENT_SIZE}, not {max_record_size}")
+    check_seconds("flush_timeout", flush_timeout)
     link = Link(
         connector(host, port, ssl_context=ssl_context, connect_timeout=connect_timeout),
         format_address((host, port)),

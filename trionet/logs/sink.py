@@ -10,13 +10,13 @@ from typing import Final
 
 import trio
 
+from trionet._connect import check_seconds
 from trionet._server import (
     HANDSHAKE_TIMEOUT,
     AnyListener,
     Connection,
     Hosts,
     ServerHandle,
-    check_seconds,
     open_listeners,
     serve_connections,
 )

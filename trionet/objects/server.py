@@ -9,6 +9,7 @@ from typing import Any, Final, TypedDict, Unpack
 
 import trio
 
+from trionet._connect import check_seconds
 from trionet._server import (
     HANDSHAKE_TIMEOUT,
     AnyListener,
@@ -192,10 +193,11 @@ async def serve_objects(
 
     Raises:
         OSError: if it is not possible to listen at the address.
-        ValueError: for what is no address, or an unknown `sync_methods`.
+        ValueError: for what is no address, a time below 0, or an unknown `sync_methods`.
         TypeError: if `namespace` is no mapping, or `allow_import` one name, and not several.
         NotImplementedError: for ``ipc`` on Windows.
     """
+    check_seconds("handshake_timeout", handshake_timeout)
     endpoint = parse_endpoint(address)
     options: ObjectServerOptions = {
         "allow_import": allow_import,

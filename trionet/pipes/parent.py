@@ -11,6 +11,7 @@ from typing import IO, Any, Final, TypeAlias
 
 import trio
 
+from trionet._connect import check_seconds
 from trionet._tasks import open_background_tasks
 from trionet.pipes._address import format_address, require_posix
 from trionet.pipes._lines import PipeLines
@@ -162,7 +163,7 @@ async def open_piped_process(
         max_line_size: Longest line accepted, in bytes without its LF.
 
     Raises:
-        ValueError: if the address is not in the command.
+        ValueError: if the address is not in the command, or `grace` is below 0.
         OSError: if the program cannot be started: FileNotFoundError, PermissionError, ...
         ChildDied: if the child dies while the block runs, see below.
         NotImplementedError: on Windows.
@@ -191,6 +192,7 @@ async def open_piped_process(
     require_posix()
     if isinstance(command, str) or not any(_ADDRESS in os.fspath(part) for part in command):
         raise ValueError(f"no argument of the command contains {_ADDRESS!r}: {command!r}")
+    check_seconds("grace", grace)
     options = {"env": env, "cwd": cwd, "stdin": stdin, "stdout": stdout, "stderr": stderr}
     watching = trio.CancelScope(shield=True)
     async with open_background_tasks() as nursery:

@@ -17,12 +17,6 @@ from trionet.wire.rig import Exchange
 ECHO_TIMEOUT: Final = 1.0
 
 
-#: Seconds of silence before a message of our own that follows an echo, or something else that nobody
-#: confirms, unless the peer is patient. Upstream's streams take one read for one message, so what comes right
-#: behind another one breaks it. Its Services that ask one rig after the other begin to wait for the answer
-#: after the echo only: if both have come when a busy computer gets to look at them, the answer is lost.
-ANSWER_GAP: Final = 0.02
-
 # Gaps to wait out, if there is always another one: a peer that sends all the time awaits echoes all the time,
 # and if it is upstream's takes our message for a bad one anyway.
 _MOST_GAPS: Final = 5
@@ -39,13 +33,17 @@ class Peer(ABC):
         address: Host and port.
         exchange: What has been said.
         gone: Whether it can never be reached again.
+
+    Args:
+        answer_gap: Seconds of silence between an echo and a message of our own, unless the peer is patient.
     """
 
-    def __init__(self, address: Address, exchange: Exchange, rig: str) -> None:
+    def __init__(self, address: Address, exchange: Exchange, rig: str, answer_gap: float) -> None:
         self.address = address
         self.exchange = exchange
         self.gone = False
         self._rig = rig
+        self._answer_gap = answer_gap
         self._quiet_until = -math.inf
         self._turn = trio.Lock()
         self._outcome: trio.Event | None = None
@@ -64,7 +62,7 @@ class Peer(ABC):
     def keep_quiet(self) -> None:
         """Something was sent behind which the next message is not to follow at once."""
         if not self.exchange.is_patient:
-            self._quiet_until = trio.current_time() + ANSWER_GAP
+            self._quiet_until = trio.current_time() + self._answer_gap
 
     async def wait_quiet(self) -> None:
         """Wait until a message may be sent. Not always a checkpoint."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 import trio
 
@@ -23,6 +24,10 @@ from trionet.rig._peer import Peer
 from trionet.wire.errors import CallInfo, ConnectionLost, LocalProtocolError, RemoteProtocolError
 from trionet.wire.rig import StreamExchange
 
+#: Seconds of silence before a message of our own that follows an echo, or something else that nobody
+#: confirms. Upstream takes one read for one message, so what comes right behind another one breaks it.
+ANSWER_GAP: Final = 0.02
+
 
 class TcpPeer(Peer):
     """A peer at the other end of a connection.
@@ -36,7 +41,7 @@ class TcpPeer(Peer):
     def __init__(self, address: Address, endpoint: Endpoint, max_message_size: int) -> None:
         owner = endpoint.owner
         exchange = StreamExchange(max_message_size, owner.dedup_window)
-        super().__init__(address, exchange, owner.name)
+        super().__init__(address, exchange, owner.name, ANSWER_GAP)
         self._endpoint = endpoint
         self._max_message_size = max_message_size
         self._outbox: Outbox | None = None

@@ -22,6 +22,11 @@ from trionet.wire.rig_uri import RigURI, is_ip
 
 logger = logging.getLogger("trionet.rig")
 
+#: Seconds of silence between an echo and a message of our own. Upstream's Services that ask one rig after the
+#: other begin to wait for the answer only after the echo: one that comes within 2 ms is often lost, and later
+#: ones where the computer is busy. More would hold up controllers that go on as soon as they are answered.
+ANSWER_GAP: Final = 0.005
+
 # What one receive takes at most: more than any datagram has.
 _RECEIVE_SIZE: Final = 65_536
 
@@ -108,7 +113,7 @@ class UdpPeer(Peer):
     def __init__(
         self, socket: DatagramSocket, address: Address, exchange: Exchange, rig: str, connected: bool
     ) -> None:
-        super().__init__(address, exchange, rig)
+        super().__init__(address, exchange, rig, ANSWER_GAP)
         self._socket = socket
         self._destination = None if connected else address
 

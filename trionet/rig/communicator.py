@@ -239,7 +239,7 @@ class RigCommunicator:
         """Send what a rig confirms and does nothing about, to see whether it is there.
 
         It also tells a trionet rig that it may answer without a pause behind its echoes; it makes one for
-        upstream's sake, of 20 ms.
+        upstream's sake, 5 ms over UDP and 20 ms over TCP.
         """
         await self.confirmed_send(PING, **options)
 

@@ -16,7 +16,7 @@ from trionet._tasks import open_background_tasks
 from trionet._tls import TLSConfig, client_context
 from trionet._transport import format_address
 from trionet.rpc.client import RpcClient, open_rpc_client
-from trionet.wire.errors import ConnectionLost, TrionetError
+from trionet.wire.errors import ConnectionLost, RemoteProtocolError, TrionetError
 from trionet.wire.feeds import PyonVersion
 from trionet.wire.lines import MAX_MESSAGE_SIZE
 from trionet.wire.rpc import AutoTarget
@@ -51,7 +51,8 @@ class BestEffortRpcClient:
         """Call a method of the target, if there is a connection.
 
         Returns:
-            What the method returned; None if there is no connection, or if it is lost before the reply.
+            What the method returned; None if there is no connection, or if it is lost before the reply, also
+            because of what came instead of one.
 
         Raises:
             Exception: what the remote method raised, and what is wrong with the call itself: see
@@ -60,7 +61,7 @@ class BestEffortRpcClient:
         Cancellation: as in `RpcClient.call`.
         """
         if self._client is not None:
-            with contextlib.suppress(ConnectionLost):
+            with contextlib.suppress(ConnectionLost, RemoteProtocolError):
                 return await self._client.call(method, *args, **kwargs)
         await trio.lowlevel.checkpoint()  # so that a loop of calls leaves time to connect
         return None

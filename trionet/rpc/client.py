@@ -247,6 +247,8 @@ class RpcProxy:
         self._client = client
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        if name in RpcProxy.__slots__:  # while a copy is made, it is not there yet
+            raise AttributeError(name, name=name, obj=self)
         if name not in self._client._methods:
             raise self._client._no_such_method(name)
         client = self._client

@@ -118,7 +118,9 @@ class Notifier(NotifierNode):
     `RuntimeError`. Call it with ``trio.from_thread.run_sync`` there.
 
     Args:
-        structure: A dict or list of PYON values, nested. It is not copied: leave it to the notifier.
+        structure: A dict or list of PYON values, nested. It is not copied: leave it to the notifier. No dict,
+            list or array may stand at two places of it: a change at one would be seen at both here, but at
+            one by subscribers. The same goes for the values that changes bring.
     """
 
     __slots__ = ("_sink", "_structure")

@@ -10,6 +10,7 @@ from typing import Final
 
 import trio
 
+from trionet._connect import check_seconds
 from trionet._feeds import wait_client_left, wait_name
 from trionet._server import (
     HANDSHAKE_TIMEOUT,
@@ -18,7 +19,6 @@ from trionet._server import (
     Hosts,
     ServerHandle,
     check_named,
-    check_seconds,
     open_listeners,
     serve_connections,
 )

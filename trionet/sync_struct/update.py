@@ -24,8 +24,11 @@ def update_from_dict(target: NotifierNode, source: Mapping[Any, Any], *, nested:
         nested: False to replace members of `target` as a whole, as sipyco does.
 
     Raises:
-        TypeError: if PYON cannot carry a value (ValueError likewise). Changes up to there have been made.
+        TypeError: if the target holds no dict. If PYON cannot carry a value (ValueError likewise): changes up
+            to there have been made.
     """
+    if not isinstance(target.raw_view, Mapping):
+        raise TypeError(f"{target!r} holds no dict, but a {type(target.raw_view).__name__}")
     # First of all: it may hold parts of the structure that is about to change.
     new = {key: own_copy(value) for key, value in source.items()}
     if nested:

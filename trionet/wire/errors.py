@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -43,6 +43,17 @@ class CallInfo:
         if self.elapsed is not None:
             parts.append(f"after {self.elapsed:.3f} s")
         return ", ".join(parts)
+
+
+def excerpt(value: object, length: int, write: Callable[[object], str] = str) -> str:
+    """The beginning of what `write` makes of something that a peer has sent, for a message about it.
+
+    What is nested so deep that Python cannot write it is called by its type.
+    """
+    try:
+        return write(value)[:length]
+    except RecursionError:
+        return f"<{type(value).__name__}>"
 
 
 class TrionetError(Exception):

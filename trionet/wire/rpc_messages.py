@@ -15,6 +15,7 @@ import msgspec
 
 from trionet import pyon
 from trionet.pyon import PyonDecodeError, v1
+from trionet.wire.errors import excerpt
 from trionet.wire.packed_exceptions import PackedException, unpack
 
 BANNER: Final = b"ARTIQ pc_rpc"
@@ -170,7 +171,7 @@ def read_request(request: Any) -> Request:
     try:
         action = request["action"]
         if not isinstance(action, str) or action not in ("call", "get_rpc_method_list"):
-            return BadRequest(ValueError(f"Unknown action: {str(action)[:100]}"))
+            return BadRequest(ValueError(f"Unknown action: {excerpt(action, 100)}"))
         if action == "get_rpc_method_list":
             return ListMethods()
         method, args, kwargs = request["name"], request["args"], request["kwargs"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from trionet.wire.errors import RemoteProtocolError
+from trionet.wire.errors import RemoteProtocolError, excerpt
 from trionet.wire.feeds import FeedClient, PyonVersion, encode_line
 
 BANNER: Final = b"ARTIQ sync_struct"
@@ -113,7 +113,7 @@ class SubscriberConnection(FeedClient):
         action = mod.get("action")
         keys = KEYS.get(action) if isinstance(action, str) else None
         if keys is None:
-            raise self.refuse(f"unknown action {str(action)[:40]!r}")
+            raise self.refuse(f"unknown action {excerpt(action, 40)!r}")
         for key in keys:
             if key not in mod:
                 raise self.refuse(f"a mod with action {action!r}, but without {key!r}")
@@ -122,11 +122,12 @@ class SubscriberConnection(FeedClient):
         elif not self._initialized:
             raise self.refuse(f"{action!r} before 'init'")
         elif not isinstance(mod["path"], list):
-            raise self.refuse(f"a path that is no list: {str(mod['path'])[:40]}")
+            raise self.refuse(f"a path that is no list: {excerpt(mod['path'], 40)}")
         return mod
 
 
 def cannot_apply(mod: Mod, error: Exception) -> RemoteProtocolError:
     """What to raise if a mod does not fit a structure that is all the publisher's."""
-    where = "".join(f"[{key!r}]" for key in mod["path"])[:80]
-    return RemoteProtocolError(f"{mod['action']!r} cannot be applied at {where or 'the root'}: {error!r}")
+    where = "".join(f"[{excerpt(key, 80, repr)}]" for key in mod["path"][:80])[:80]
+    reason = excerpt(error, 200, repr)
+    return RemoteProtocolError(f"{mod['action']!r} cannot be applied at {where or 'the root'}: {reason}")

@@ -17,6 +17,9 @@ import trio
 from trionet import ExpMessage, RigCommunicator, RigEvent, open_rig_listener
 from trionet.cli.demo.processes import end_with_starter
 
+#: Seconds that all in the demo wait for an echo: it is to work on a busy machine, too.
+ECHO_TIMEOUT: Final = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
@@ -82,7 +85,8 @@ async def run_rig(name: str, port: int) -> None:
     instrument = INSTRUMENTS[name]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(end_with_starter, nursery.cancel_scope)
-        async with open_rig_listener(f"{instrument.scheme}://127.0.0.1:{port}", name=name) as rig:
+        uri = f"{instrument.scheme}://127.0.0.1:{port}"
+        async with open_rig_listener(uri, name=name, echo_timeout=ECHO_TIMEOUT) as rig:
             Recording(rig, instrument)
             print(rig.port, flush=True)
             await trio.sleep_forever()

@@ -13,7 +13,7 @@ import trio
 from trionet import ExpMessage, RigEvent, RigServices, ServicesError, open_rig_services
 from trionet.cli.demo.narrator import Narrator, StepFailed, check
 from trionet.cli.demo.processes import START_ATTEMPTS, Program, run_program
-from trionet.cli.demo.rig import INSTRUMENTS
+from trionet.cli.demo.rig import ECHO_TIMEOUT, INSTRUMENTS
 from trionet.cli.feeds import log_told
 from trionet.cli.tasks import until_first
 
@@ -23,6 +23,8 @@ _REFERENCE: Final = "2026-01-31_1_mouse"
 _MORTAL: Final = "ephys"
 # Seconds that the rigs record before.
 _RECORDING: Final = 0.25
+# Seconds for a rig's process to be there.
+_READY_TIME: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class Session:
         Raises:
             StepFailed: if it does not.
         """
-        await self._services.ready()
+        await self._services.ready(_READY_TIME)
         await self._ask("init", self._services.init())
         begun = trio.current_time()
         await self._ask("start", self._services.start(_REFERENCE))
@@ -117,7 +119,7 @@ class Session:
 
         async def wait_ready() -> None:
             nonlocal ready
-            await self._services.ready()
+            await self._services.ready(_READY_TIME)
             ready = True
 
         for _ in range(START_ATTEMPTS):
@@ -147,5 +149,6 @@ class Session:
 async def open_session(narrator: Narrator, rigs: Mapping[str, Rig]) -> AsyncIterator[Session]:
     """Talk to all rigs as one."""
     with log_told(logging.getLogger("trionet.rig"), lambda text: narrator.say(f"log: {text}")):
-        async with open_rig_services({name: rig.uri for name, rig in rigs.items()}) as services:
+        uris = {name: rig.uri for name, rig in rigs.items()}
+        async with open_rig_services(uris, echo_timeout=ECHO_TIMEOUT) as services:
             yield Session(narrator, rigs, services)
