@@ -25,6 +25,11 @@ def entries() -> list[tuple[str, str]]:
     return found
 
 
+@pytest.fixture(autouse=True)
+def patience() -> None:
+    """No more than upstream's: this is about its defaults."""
+
+
 @pytest.mark.parametrize(("module", "entry"), entries())
 def test_it_is_there_and_takes_what_that_of_upstream_takes(module: str, entry: str) -> None:
     with warnings.catch_warnings():

@@ -355,14 +355,14 @@ async def test_a_refusal_is_told_to_who_wants_to_know() -> None:
         refusals.append(error)
         refused.set()
 
-    port = unused_port("udp")
-    async with open_communicator(loopback("udp", port)) as client:
-        client.on_refused = note
-        await client.send([1, "nobody is there"])
-        with trio.fail_after(30):
-            await refused.wait()
-        with pytest.raises(ConnectionRefusedError):
-            await client.init(echo_timeout=30)
+    with unused_port("udp") as port:
+        async with open_communicator(loopback("udp", port)) as client:
+            client.on_refused = note
+            await client.send([1, "nobody is there"])
+            with trio.fail_after(30):
+                await refused.wait()
+            with pytest.raises(ConnectionRefusedError):
+                await client.init(echo_timeout=30)
     assert {type(error) for error in refusals} == {ConnectionRefusedError}
     assert f":{port}" in str(refusals[0])
 
