@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -16,6 +17,12 @@ settings.register_profile("lab", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.register_profile("few", deadline=None, derandomize=True, max_examples=10)  # see .ci/test-others
 settings.load_profile("ci" if "CI" in os.environ else "lab")
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector pass over modules and thousands of tests when a test wants it to run."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -49,11 +49,11 @@ ANSWERS: dict[int, list[Any]] = {
 }
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def time_to_listen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Their services lose answers that come before they listen, and on a busy computer they take long to."""
     for transport in ("udp", "tcp"):
-        monkeypatch.setattr(f"trionet.rig._{transport}.ANSWER_GAP", 0.2)
+        monkeypatch.setattr(f"trionet.rig._{transport}.ANSWER_GAP", 0.1)
 
 
 class OurRigs:
@@ -110,6 +110,7 @@ async def open_our_services(rigs: dict[str, Theirs]) -> AsyncIterator[RigService
             yield services
 
 
+@pytest.mark.usefixtures("time_to_listen")
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("concurrent", [True, False])
 async def test_their_services_drive_our_rigs(iblutil: Iblutil, scheme: str, concurrent: bool) -> None:
@@ -139,6 +140,7 @@ async def test_our_services_drive_their_rigs(iblutil: Iblutil, scheme: str, conc
                 assert await rig.receive() == message
 
 
+@pytest.mark.usefixtures("time_to_listen")
 @pytest.mark.parametrize("scheme", SCHEMES)
 async def test_their_services_give_a_token(iblutil: Iblutil, scheme: str) -> None:
     async with open_our_rigs(scheme) as ours, contextlib.AsyncExitStack() as stack:

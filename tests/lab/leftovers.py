@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import math
 from collections import Counter
-from collections.abc import Iterator
 
 import trio
 
@@ -42,15 +40,10 @@ def check_idle(network: VirtualNetwork) -> None:
     assert not network._fabric._agenda
 
 
-@contextlib.contextmanager
-def only_new_objects() -> Iterator[None]:
-    """In the block, the collector does not look at objects from before: that would take it long."""
+def look_at_new_objects_only() -> None:
+    """From now on, the collector passes over objects that are there: to look at them would take it long."""
     gc.collect()
     gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def objects_of_trionet() -> Counter[str]:

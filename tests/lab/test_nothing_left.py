@@ -17,8 +17,8 @@ from tests.lab.leftovers import (
     check_idle,
     check_nothing_pending,
     living_tasks,
+    look_at_new_objects_only,
     objects_of_trionet,
-    only_new_objects,
 )
 from tests.lab.servers import PORT
 from trionet import ServerHandle
@@ -37,8 +37,8 @@ seen: Counter[str] = Counter()
 def quiet() -> Iterator[None]:
     """Of all those outages nothing need be said; and of objects, only those of each test matter."""
     logging.disable(logging.CRITICAL)
-    with only_new_objects():
-        yield
+    look_at_new_objects_only()
+    yield
     logging.disable(logging.NOTSET)
 
 
