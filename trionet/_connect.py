@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import operator
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -11,6 +10,7 @@ from typing import Final
 
 import trio
 
+from trionet._arguments import check_port, check_seconds
 from trionet._tls import TLSConfig, client_context
 from trionet._transport import Transport, format_address, open_transport
 
@@ -20,35 +20,6 @@ CONNECT_TIMEOUT: Final = 10.0
 # Seconds of silence until the peer is asked for a sign of life (macOS has another name for the option),
 # seconds from one question to the next, and how many it may leave without answer.
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPALIVE": 10, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
-
-
-def check_port(port: int) -> None:
-    """Have a number that is no port refused: the system takes the last 16 bits of it, in silence.
-
-    Raises:
-        TypeError: if it is no integer.
-        ValueError: if it is not from 0 to 65535.
-    """
-    try:
-        number = operator.index(port)
-    except TypeError:
-        raise TypeError(f"a port must be an integer, not {port!r}") from None
-    if not 0 <= number < 1 << 16:
-        raise ValueError(f"a port must be from 0 to 65535, not {port!r}")
-
-
-def check_seconds(what: str, seconds: float) -> None:
-    """Have a time refused that there cannot be, where it is given: it would raise only where it is needed.
-
-    Args:
-        what: The name of the argument.
-        seconds: Its value.
-
-    Raises:
-        ValueError: if it is below 0, or NaN.
-    """
-    if not seconds >= 0:
-        raise ValueError(f"{what} must be at least 0 s, not {seconds}")
 
 
 async def connect(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import trio
 from trio_util import AsyncValue
 
-from trionet._connect import check_port, keep_alive
+from trionet._arguments import check_port
+from trionet._connect import keep_alive
 from trionet._tasks import contains
 from trionet._tls import TLSConfig, server_context
 from trionet._transport import Transport, format_address, open_transport, peer_name
@@ -107,24 +108,6 @@ def listening_addresses(listeners: Sequence[AnyListener]) -> list[Address]:
             if isinstance(name, tuple):  # that of a Unix socket is a path
                 addresses.append((str(name[0]), int(name[1])))
     return addresses
-
-
-def check_named(what: str, given: Mapping[Any, Any], things: str) -> None:
-    """Have things refused that were given without names, where they go by their names.
-
-    Args:
-        what: The name of the argument.
-        given: Its value.
-        things: What it has to be, in the plural.
-
-    Raises:
-        TypeError: if it is no mapping, or one of the names no text.
-    """
-    if not isinstance(given, Mapping):
-        raise TypeError(f"{what} must be {things} by their names, not a {type(given).__name__}")
-    for name in given:
-        if not isinstance(name, str):
-            raise TypeError(f"{what} must be {things} by their names: {name!r} is no text")
 
 
 class Connection:

@@ -19,8 +19,9 @@ from typing import Any, Final
 import trio
 from trio_util import AsyncBool
 
+from trionet._arguments import check_seconds
 from trionet._backoff import FIRST_RETRY, MAX_RETRY, Backoff
-from trionet._connect import CONNECT_TIMEOUT, check_seconds, connector
+from trionet._connect import CONNECT_TIMEOUT, connector
 from trionet._feeds import FeedReader, wait_client_left, wait_name
 from trionet._server import (
     HANDSHAKE_TIMEOUT,

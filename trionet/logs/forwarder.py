@@ -13,8 +13,9 @@ from typing import Any, Final
 import trio
 from trio_util import AsyncBool
 
+from trionet._arguments import check_seconds
 from trionet._backoff import FIRST_RETRY, Backoff
-from trionet._connect import CONNECT_TIMEOUT, check_seconds, connector
+from trionet._connect import CONNECT_TIMEOUT, connector
 from trionet._tasks import open_background_tasks
 from trionet._tls import TLSConfig
 from trionet._transport import Transport, format_address

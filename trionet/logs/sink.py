@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from trionet._connect import check_seconds
+from trionet._arguments import check_seconds
 from trionet._server import (
     HANDSHAKE_TIMEOUT,
     AnyListener,

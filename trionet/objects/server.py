@@ -9,13 +9,12 @@ from typing import Any, Final, TypedDict, Unpack
 
 import trio
 
-from trionet._connect import check_seconds
+from trionet._arguments import check_named, check_seconds
 from trionet._server import (
     HANDSHAKE_TIMEOUT,
     AnyListener,
     Connection,
     ServerHandle,
-    check_named,
     serve_connections,
 )
 from trionet._tasks import open_background_tasks

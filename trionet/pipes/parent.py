@@ -11,7 +11,7 @@ from typing import IO, Any, Final, TypeAlias
 
 import trio
 
-from trionet._connect import check_seconds
+from trionet._arguments import check_seconds
 from trionet._tasks import open_background_tasks
 from trionet.pipes._address import format_address, require_posix
 from trionet.pipes._lines import PipeLines

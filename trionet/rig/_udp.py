@@ -207,9 +207,8 @@ class UdpEndpoint(Endpoint):
             raise TypeError("a listener needs the address to send to")
         host, port = address[:2]
         if (host, port) not in self._peers and (":" in host or not is_ip(host)):
-            host = await resolve(
-                host, self._family
-            )  # an IPv6 address has many spellings, the system's is one
+            # An IPv6 address, too: it has many spellings, and the system's is one.
+            host = await resolve(host, self._family)
         address = (host, port)
         peer = self._strangers.pop(address, None) or self._peers.get(address) or self._make_peer(address)
         _remember(self._peers, peer)

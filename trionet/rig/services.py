@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar, Unpack
 
 import trio
 
-from trionet._server import check_named
+from trionet._arguments import check_named
 from trionet._tasks import open_background_tasks
 from trionet.rig._peer import EchoTimeout
 from trionet.rig.alyx import AlyxClient, AlyxToken, alyx_message

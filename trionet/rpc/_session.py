@@ -19,8 +19,8 @@ from typing import Any, Final, Literal
 import trio
 from outcome import Error, Outcome, Value
 
-from trionet._connect import check_seconds
-from trionet._server import Connection, check_named
+from trionet._arguments import check_named, check_seconds
+from trionet._server import Connection
 from trionet._tasks import contains
 from trionet._transport import Transport
 from trionet.rpc.methods import Method, describe, public_methods

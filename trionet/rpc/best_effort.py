@@ -11,7 +11,7 @@ from typing import Any, Final
 import trio
 from trio_util import AsyncBool
 
-from trionet._connect import check_port
+from trionet._arguments import check_port
 from trionet._tasks import open_background_tasks
 from trionet._tls import TLSConfig, client_context
 from trionet._transport import format_address

@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from trionet._connect import check_seconds
+from trionet._arguments import check_named, check_seconds
 from trionet._feeds import wait_client_left, wait_name
 from trionet._server import (
     HANDSHAKE_TIMEOUT,
@@ -18,7 +18,6 @@ from trionet._server import (
     Connection,
     Hosts,
     ServerHandle,
-    check_named,
     open_listeners,
     serve_connections,
 )
