@@ -16,11 +16,8 @@ from outcome import Error, Outcome, Value
 from trionet import RpcServer, per_connection, serve_rpc
 from trionet.rpc.methods import describe
 from trionet.wire.feeds import PyonVersion
-from trionet.wire.packed_exceptions import pack
 from trionet_compat import guest
-from trionet_compat._crossing import PASSING, as_exception
 from trionet_compat.sipyco._serving import FrontEndServer
-from trionet_compat.sipyco.packed_exceptions import GenericRemoteException
 from trionet_compat.sipyco.tools import AsyncioServer, Host, SignalHandler, SimpleSSLConfig
 
 
@@ -103,12 +100,7 @@ class Server(FrontEndServer):
     def _call_method(self, method: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
         if self._logger.isEnabledFor(logging.DEBUG):
             self._logger.debug("calling %s", _WrittenCall(method, args, kwargs))
-        try:
-            result = method(*args, **kwargs)
-        except PASSING:
-            raise
-        except BaseException as error:
-            raise _as_answer(error) from error
+        result = method(*args, **kwargs)
         return _AsyncioCall(result, self._calls) if inspect.isawaitable(result) else result
 
     @staticmethod
@@ -120,16 +112,7 @@ class Server(FrontEndServer):
 
 
 def _made_if_callable(target: Any) -> Any:
-    return per_connection(lambda: _make(target)) if callable(target) else target
-
-
-def _make(factory: Callable[[], Any]) -> Any:
-    try:
-        return factory()
-    except PASSING:
-        raise
-    except BaseException as error:
-        raise as_exception(error) from error
+    return per_connection(target) if callable(target) else target
 
 
 class _WrittenCall:
@@ -180,14 +163,7 @@ async def _outcome_of(work: Awaitable[Any]) -> Outcome[Any]:
     except (KeyboardInterrupt, trio.Cancelled):
         raise
     except BaseException as error:
-        return Error(_as_answer(error))
-
-
-def _as_answer(error: BaseException) -> BaseException:
-    """What a method has raised, as something that is answered, and ends no more than the call."""
-    if isinstance(error, (Exception, SystemExit)):
-        return error
-    return GenericRemoteException(pack(error).message).with_traceback(error.__traceback__)
+        return Error(error)
 
 
 def simple_server_loop(
